@@ -1,0 +1,69 @@
+"""Replace a file as a whole: readers see the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` for writing; on success it takes the name `path`, else it goes.
+
+    The content reaches the disk before the rename. A symbolic link is followed, and permissions of a file
+    that is already there are kept. If anything fails, the file at `path` is as it was.
+
+    Raises
+    ------
+    OSError
+        If the target cannot be written: no permission, no directory, disk full, not a regular file; on
+        Windows also when a program (this one included) still has the old file mapped.
+    """
+    target = Path(os.path.realpath(path))
+    # Short enough for every file system, whatever the length of the target's name.
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        mode = target.stat().st_mode if target.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, "the target is not a regular file", str(path))
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(stat.S_IMODE(mode))
+        temporary.replace(target)
+    except OSError as error:
+        _remove(temporary)
+        reason = error.strerror or str(error)
+        hint = "; on Windows a file that is in use cannot be replaced" if os.name == "nt" else ""
+        message = f"cannot save ({reason}); what was there before is unchanged{hint}"
+        raise OSError(error.errno or errno.EIO, message, str(path)) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    _sync_directory(target.parent)
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the rename durable where the system can; a file system that cannot has done all it promises."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,220 @@
+"""The `.qora-vision` file: one model with all that running it takes (docs/format.md is its specification).
+
+A safetensors file whose metadata says what the tensors are. Every byte of it is under a checksum: SHA-256
+over the header, CRC-32 over each tensor. This module knows no model: it stores what it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qora_vision.errors import ModelFileError
+from qora_vision.weights.atomic_file import replace_file
+from qora_vision.weights.format_header import (
+    ALIGNMENT,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    SCALES_SUFFIX,
+    ModelDescription,
+    TensorInfo,
+    build_header,
+    parse_model_header,
+)
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.safetensors_file import DTYPES, METADATA_KEY
+from qora_vision.weights.tensors import KINDS, QuantizedTensor, Tensor
+
+__all__ = [
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "ModelDescription",
+    "ModelFile",
+    "ModelHeader",
+    "TensorInfo",
+    "read_header",
+    "read_model",
+    "write_model",
+]
+
+
+@dataclass(frozen=True)
+class ModelFile(ModelDescription):
+    """The contents of a `.qora-vision` file.
+
+    Attributes
+    ----------
+    tensors
+        Name to float32 or float16 array, or `QuantizedTensor`. When read from a file the arrays are read-only
+        views of the mapped file, which stays mapped as long as one of them lives.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ModelHeader(ModelDescription):
+    """A model file without its weights; `file_size` is in bytes."""
+
+    format_version: int
+    file_size: int
+    tensors: Mapping[str, TensorInfo]
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Return how many bytes the tensors of each kind take, largest first."""
+        sizes: dict[str, int] = {}
+        for info in self.tensors.values():
+            sizes[info.kind] = sizes.get(info.kind, 0) + info.nbytes
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def write_model(path: str | Path, model: ModelFile) -> None:
+    """Write a model as a `.qora-vision` file, all of it or nothing.
+
+    The tensors may be views of the very file that is being replaced, except on Windows, which does not
+    replace a file that is mapped: save under another name there.
+
+    Parameters
+    ----------
+    path
+        Where to write. A file already there is replaced only once the new one is whole and on disk.
+    model
+        What to write.
+
+    Raises
+    ------
+    ModelFileError
+        If the model holds something that the format cannot.
+    OSError
+        If the file cannot be written; what was at `path` is unchanged.
+    """
+    stored = _stored_arrays(model.tensors)
+    # Sizes divisible by 64 first, then by 32, ...: every tensor is aligned for its type without padding
+    # between.
+    stored = dict(sorted(stored.items(), key=lambda item: -_size_alignment(item[1].nbytes)))
+    quantized = {
+        name: TensorInfo(tensor.kind, tensor.shape, tensor.nbytes)
+        for name, tensor in model.tensors.items()
+        if isinstance(tensor, QuantizedTensor)
+    }
+    header = build_header(
+        model, stored, quantized, {name: _checksum(array) for name, array in stored.items()}
+    )
+    with replace_file(Path(path)) as file:
+        file.write(header)
+        for array in stored.values():
+            file.write(_bytes_of(array))
+
+
+def read_model(path: str | Path, *, verify: bool = True) -> ModelFile:
+    """Open a `.qora-vision` file; the tensors are views of the mapped file, nothing is copied.
+
+    Parameters
+    ----------
+    path
+        The file.
+    verify
+        Check every tensor against its checksum, which reads the whole file once. The header is always
+        checked.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no such file, damaged, or written in a newer version of the format.
+    OSError
+        If it is missing or unreadable.
+    """
+    file = MappedFile(Path(path))
+    with _naming(file.path):
+        header = parse_model_header(file.buffer)
+        arrays = {
+            name: file.array(entry.offset, DTYPES[entry.dtype], entry.shape)
+            for name, entry in header.entries.items()
+        }
+        if verify:
+            _verify(arrays, header.checksums)
+        tensors: dict[str, Tensor] = {}
+        for name, info in header.tensors.items():
+            if info.kind in KINDS:
+                scales = arrays[name + SCALES_SUFFIX]
+                tensors[name] = QuantizedTensor(info.kind, info.shape, arrays[name], scales)
+            else:
+                tensors[name] = arrays[name]
+    return ModelFile(**vars(header.description), tensors=tensors)
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """Read what a `.qora-vision` file says about its model without touching the weights.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no such file, its header is damaged, it is truncated, or of a newer version of the format.
+    OSError
+        If it is missing or unreadable.
+    """
+    file = MappedFile(Path(path))
+    with _naming(file.path):
+        header = parse_model_header(file.buffer)
+    return ModelHeader(
+        **vars(header.description),
+        format_version=header.version,
+        file_size=file.size,
+        tensors=header.tensors,
+    )
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a file into a `ModelFileError` that names it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _stored_arrays(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Split quantised tensors into values and scales; everything C-ordered and little-endian."""
+    stored: dict[str, npt.NDArray[Any]] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or name == METADATA_KEY:
+            raise ModelFileError(f"a tensor cannot have the name {name!r}")
+        if isinstance(tensor, QuantizedTensor):
+            parts = {name: tensor.data, name + SCALES_SUFFIX: tensor.scales}
+        elif tensor.dtype in (np.float32, np.float16):
+            parts = {name: tensor}
+        else:
+            raise ModelFileError(f"tensor {name!r} is {tensor.dtype}: expected float32, float16 or q4, q8")
+        if not stored.keys().isdisjoint(parts):
+            raise ModelFileError(f"two tensors would be stored under the same name ({', '.join(parts)})")
+        for part, array in parts.items():
+            stored[part] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    return stored
+
+
+def _size_alignment(nbytes: int) -> int:
+    """Return the largest power of two, at most 64, that divides a size; 64 for an empty tensor."""
+    return min(nbytes & -nbytes, ALIGNMENT) if nbytes else ALIGNMENT
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _checksum(array: npt.NDArray[Any]) -> str:
+    return f"crc32:{zlib.crc32(_bytes_of(array)):08x}"
+
+
+def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str]) -> None:
+    damaged = [name for name, array in arrays.items() if _checksum(array) != checksums[name]]
+    if damaged:
+        names = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
+        raise ModelFileError(
+            f"damaged tensors (checksums differ): {names}; download or convert the model again"
+        )
