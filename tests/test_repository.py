@@ -1,0 +1,95 @@
+"""What the repository promises in more than one place is the same everywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[1]
+TEST_COMMAND = "bash tools/run_tests.sh"
+FIRST_COMMAND = "bash tools/quickstart.sh"
+
+
+def commands_of_readme() -> list[str]:
+    """Lines of the README's fenced shell blocks."""
+    blocks = re.findall(
+        r"```(?:sh|bash|console)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
+    )
+    return [line.strip() for block in blocks for line in block.splitlines()]
+
+
+def script_lines(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_readme_has_the_two_commands() -> None:
+    commands = commands_of_readme()
+    assert commands.count(FIRST_COMMAND) == 1
+    assert commands.count(TEST_COMMAND) == 1
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert script_lines(ROOT / ".ci" / "run")[-1] == TEST_COMMAND
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    assert re.findall(r"run: (bash tools/\S+)", workflow) == [TEST_COMMAND, FIRST_COMMAND]
+
+
+def test_quickstart_classifies_the_clip_that_ships_and_says_that_the_weights_are_random() -> None:
+    source = (ROOT / "tools" / "quickstart.sh").read_text(encoding="utf-8")
+    clip = re.search(r"--video (\S+)", source)
+    assert clip is not None
+    assert (ROOT / clip[1]).stat().st_size > 100_000
+    assert "weights are random" in source
+
+
+def test_kinetics_labels_are_400_distinct_lines() -> None:
+    labels = (ROOT / "python/qora_vision/assets/kinetics400.txt").read_text(encoding="utf-8").splitlines()
+    assert len(labels) == len(set(labels)) == 400
+    assert labels[0] == "abseiling"
+    assert labels[-1] == "zumba"
+
+
+def test_random_checkpoint_has_the_shapes_of_vivit_b() -> None:
+    maker = load_tool("make_random_vivit")
+    shapes = maker.tensor_shapes(maker.VIVIT_B, 400)
+    assert len(shapes) == 200
+    # transformers' VivitForVideoClassification of the same config counts as many parameters.
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 88_954_000
+    assert shapes["vivit.embeddings.position_embeddings"] == (1, 3137, 768)
+
+
+def test_random_checkpoint_repeats_and_is_complete(tmp_path: Path) -> None:
+    maker = load_tool("make_random_vivit")
+    config = {
+        **maker.VIVIT_B,
+        "image_size": 32,
+        "num_frames": 4,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    for name in ("a", "b"):
+        maker.write_checkpoint(tmp_path / name, config, ["left", "right", "up"], seed=7)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    tensors = load_file(tmp_path / "a" / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == maker.tensor_shapes(config, 3)
+    described = json.loads((tmp_path / "a" / "config.json").read_text(encoding="utf-8"))
+    assert described["id2label"] == {"0": "left", "1": "right", "2": "up"}
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def load_tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
