@@ -14,8 +14,8 @@ PACKAGE = ROOT / "python" / "qora_vision"
 NATIVE = ROOT / "csrc"
 MAX_LINES = 400
 
-# Module (or package, with everything below it) -> what of our own package it may import. The longest name that
-# fits decides; "*" is everything but the console script. A new module needs a row here.
+# Module (or package, with everything below it) -> what of our own package it may import. The longest name
+# that fits decides; "*" is everything but the console script. A new module needs a row here.
 PYTHON_ARROWS: dict[str, set[str]] = {
     "": {"*"},
     "errors": set(),
@@ -68,7 +68,7 @@ def is_within(module: str, package: str) -> bool:
 
 
 def own_imports(source: str, module: str, is_package: bool, modules: set[str]) -> Iterator[tuple[int, str]]:
-    """Lines and names of the modules of qora_vision that a source imports, wherever in it the import stands."""
+    """Lines and names of the modules of qora_vision that a source imports, wherever the import stands."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names if is_within(alias.name, "qora_vision")]
@@ -80,7 +80,7 @@ def own_imports(source: str, module: str, is_package: bool, modules: set[str]) -
                 base = ".".join([*kept, base] if base else kept)
             if not is_within(base, "qora_vision"):
                 continue
-            # `from qora_vision.weights import format` imports a module, `from qora_vision import load` a name.
+            # `from qora_vision.weights import format` names a module, `from qora_vision import load` does not.
             below = [f"{base}.{alias.name}" for alias in node.names]
             targets = [name if name.removeprefix("qora_vision.") in modules else base for name in below]
         else:
@@ -112,7 +112,7 @@ def python_faults(sources: dict[str, tuple[str, bool]]) -> list[str]:
         for line, target in own_imports(source, module, is_package, set(sources) | {"_core"}):
             if not is_allowed(target, PYTHON_ARROWS[row]):
                 faults.append(
-                    f"{module}:{line} imports {target or 'qora_vision'}: {row or 'qora_vision'} may not"
+                    f"{module}:{line} imports {target or 'qora_vision'}: {row or 'the top'} may not"
                 )
     return faults
 
