@@ -80,7 +80,7 @@ def own_imports(source: str, module: str, is_package: bool, modules: set[str]) -
                 base = ".".join([*kept, base] if base else kept)
             if not is_within(base, "qora_vision"):
                 continue
-            # `from qora_vision.weights import format` names a module, `from qora_vision import load` does not.
+            # `from qora_vision.weights import format` names a module, `from qora_vision import load` none.
             below = [f"{base}.{alias.name}" for alias in node.names]
             targets = [name if name.removeprefix("qora_vision.") in modules else base for name in below]
         else:
