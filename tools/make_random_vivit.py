@@ -1,7 +1,7 @@
 """Write a ViViT checkpoint directory with random weights, as Hugging Face saves one, without PyTorch.
 
 The result has the files and the tensor names and shapes of `google/vivit-b-16x2-kinetics400`; its weights are
-drawn from a normal distribution, so what it predicts means nothing. It shows speed and exercises the whole way
+drawn from a normal distribution, so what it predicts means nothing. It shows speed, and exercises the way
 from a checkpoint to an answer where no trained one is at hand.
 """
 
