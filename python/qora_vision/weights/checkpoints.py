@@ -1,0 +1,196 @@
+"""Published checkpoints, read lazily: safetensors and `torch.save` files, in one piece or in shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, KeysView, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.safetensors_file import parse_header, parse_json
+from qora_vision.weights.stored_tensor import Storage, StoredTensor
+from qora_vision.weights.torch_files import read_torch_file
+
+# Looked for in a directory, in this order.
+FILE_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+_MAX_JSON = 100_000_000
+
+
+class Checkpoint:
+    """The tensors of a checkpoint by name; values stay in the mapped files until they are read.
+
+    Attributes
+    ----------
+    path
+        The file or index that was opened.
+    """
+
+    def __init__(self, path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+        self.path = path
+        self._tensors = dict(tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of all tensors."""
+        return self._tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor; `CheckpointError` if there is none of that name."""
+        return self._find(name).shape
+
+    def dtype(self, name: str) -> str:
+        """Return the stored type as safetensors spells it ("F32", "BF16", ...); raises like `shape`."""
+        return self._find(name).dtype
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """Return the values of a tensor.
+
+        Returns
+        -------
+        array
+            Of the stored type, except that bfloat16 becomes float32 (exactly). A read-only view of the mapped
+            file where possible; strides may be any.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such tensor, its data is damaged, or NumPy has no such type.
+        """
+        tensor = self._find(name)
+        try:
+            return tensor.read()
+        except CheckpointError as error:
+            raise CheckpointError(f"{tensor.storage.file.path}: tensor {name!r}: {error}") from error
+
+    def release(self, name: str) -> None:
+        """Let go of the memory pages behind a tensor, to keep the peak low; it can be read again."""
+        self._find(name).storage.release()
+
+    def _find(self, name: str) -> StoredTensor:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise CheckpointError(f"{self.path}: there is no tensor {name!r}") from None
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a checkpoint: a directory, a single file, or the index of a sharded one.
+
+    Parameters
+    ----------
+    path
+        A directory that holds one of `FILE_NAMES` (the first that exists is taken); a `.safetensors` file; a
+        `.bin`, `.pt`, `.pth` or `.ckpt` file of `torch.save`; or an `.index.json` file beside its shards. Of
+        a sharded checkpoint exactly the tensors that the index lists are taken.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no checkpoint, or one that is damaged, incomplete or refused (see `read_torch_file`).
+    OSError
+        If the path is missing or unreadable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _find_file(path)
+    if path.name.endswith(".index.json"):
+        return Checkpoint(path, _open_shards(path))
+    return Checkpoint(path, _open_file(path))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object such as `config.json`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not UTF-8, not JSON, or its top is not an object.
+    OSError
+        If it is missing or unreadable.
+    """
+    path = Path(path)
+    if path.stat().st_size > _MAX_JSON:
+        raise CheckpointError(f"{path}: too large for a JSON file of a checkpoint")
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: not usable JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _find_file(directory: Path) -> Path:
+    for name in FILE_NAMES:
+        if (directory / name).exists():
+            return directory / name
+    present = sorted(entry.name for entry in directory.iterdir())
+    shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
+    raise CheckpointError(f"{directory}: found none of {', '.join(FILE_NAMES)}; the directory holds {shown}")
+
+
+def _open_file(path: Path) -> dict[str, StoredTensor]:
+    """Open one file by its suffix."""
+    if path.suffix != ".safetensors" and path.suffix not in TORCH_SUFFIXES and path.exists():
+        known = ", ".join((".safetensors", ".index.json", *TORCH_SUFFIXES))
+        raise CheckpointError(f"{path}: not a checkpoint file by its name: expected one of {known}")
+    file = MappedFile(path)
+    try:
+        if file.buffer[:16] == b"version https://":
+            raise CheckpointError("only a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
+        return _read_safetensors(file) if path.suffix == ".safetensors" else read_torch_file(file)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a usable checkpoint: {error}") from error
+
+
+def _read_safetensors(file: MappedFile) -> dict[str, StoredTensor]:
+    entries = parse_header(file.buffer).entries
+    return {
+        name: StoredTensor(Storage(file, entry.offset, entry.nbytes, entry.nbytes), entry.dtype, entry.shape)
+        for name, entry in entries.items()
+    }
+
+
+def _open_shards(index: Path) -> dict[str, StoredTensor]:
+    """Open every shard of an index; missing shards and missing tensors are all named at once."""
+    try:
+        listed = parse_json(index.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{index}: not valid JSON: {error}") from error
+    weight_map = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(weight_map, dict) or not all(_is_plain_name(name) for name in weight_map.values()):
+        raise CheckpointError(f"{index}: its weight_map does not map tensors to names of files beside it")
+    shards = sorted(set(weight_map.values()))
+    missing = [name for name in shards if not (index.parent / name).exists()]
+    if missing:
+        raise CheckpointError(f"{index}: missing shards: {', '.join(missing)}; download the checkpoint again")
+    opened = {name: _open_file(index.parent / name) for name in shards}
+    absent = [f"{name} (in {shard})" for name, shard in weight_map.items() if name not in opened[shard]]
+    if absent:
+        raise CheckpointError(f"{index}: tensors listed but not in their shards: {', '.join(absent)}")
+    return {name: opened[shard][name] for name, shard in weight_map.items()}
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether it names a file in the same directory: an index must not lead anywhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")

@@ -1,0 +1,187 @@
+"""Tensors of a checkpoint where they lie: in a mapped file, read when asked for and let go of afterwards."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.safetensors_file import DTYPES
+
+
+class Storage:
+    """A run of bytes in a mapped file that one or several tensors share.
+
+    Parameters
+    ----------
+    file, offset, stored_nbytes
+        Where the bytes are, as stored.
+    nbytes
+        How many bytes they are when unpacked; differs from `stored_nbytes` only if `deflated`.
+    crc32
+        CRC-32 of the unpacked bytes, checked when they are first used; None if there is none.
+    deflated
+        Whether the bytes are compressed (raw DEFLATE).
+
+    Raises
+    ------
+    CheckpointError
+        If the bytes are not all inside the file.
+    """
+
+    def __init__(
+        self,
+        file: MappedFile,
+        offset: int,
+        stored_nbytes: int,
+        nbytes: int,
+        *,
+        crc32: int | None = None,
+        deflated: bool = False,
+    ) -> None:
+        if offset < 0 or stored_nbytes < 0 or offset + stored_nbytes > file.size:
+            raise CheckpointError("data is expected beyond the end of the file (truncated?)")
+        if not deflated and stored_nbytes != nbytes:
+            raise CheckpointError("the sizes of a part of the file contradict each other")
+        self.file = file
+        self.nbytes = nbytes
+        self._offset = offset
+        self._stored_nbytes = stored_nbytes
+        self._crc32 = crc32
+        self._deflated = deflated
+
+    def load(self) -> npt.NDArray[np.uint8]:
+        """Return the bytes: a read-only view of the file, or an unpacked copy if they are compressed.
+
+        Raises
+        ------
+        CheckpointError
+            If they do not match their checksum or cannot be unpacked.
+        """
+        data = self.file.array(self._offset, np.uint8, (self._stored_nbytes,))
+        if self._deflated:
+            data = np.frombuffer(_inflate(data.data, self.nbytes), np.uint8)
+        if self._crc32 is not None:
+            if zlib.crc32(data.data) != self._crc32:
+                raise CheckpointError("its data is damaged (the checksum differs): download it again")
+            if not self._deflated:
+                self._crc32 = None  # Checked once; the mapping cannot change under us by our own hand.
+        return data
+
+    def release(self) -> None:
+        """Let go of the memory pages that hold these bytes."""
+        self.file.release(self._offset, self._stored_nbytes)
+
+
+class StoredTensor:
+    """A tensor inside a `Storage`.
+
+    Parameters
+    ----------
+    storage
+        Where its values are.
+    dtype
+        Name of the stored type as safetensors spells it, for example `"F32"` or `"BF16"`.
+    shape
+        Its shape.
+    strides
+        Steps between neighbours, in values, one a dimension; None for C order.
+    offset
+        Position of its first value in the storage, in values.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...] | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.storage = storage
+        self.dtype = dtype
+        self.shape = shape
+        self._strides = strides
+        self._offset = offset
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the values: a read-only view of the file where possible; bfloat16 becomes float32 (exactly).
+
+        Raises
+        ------
+        CheckpointError
+            If the type is one that NumPy lacks, or the data is damaged or does not hold such a tensor.
+        """
+        if self.dtype not in DTYPES:
+            raise CheckpointError(f"the type {self.dtype} is not supported: expected {', '.join(DTYPES)}")
+        try:
+            values = self._view(DTYPES[self.dtype])
+        except (ValueError, OverflowError) as error:
+            raise CheckpointError(str(error)) from error
+        if self.dtype == "BF16":
+            wide = values.astype(np.uint32)
+            wide <<= 16
+            return wide.view(np.float32)
+        if self.dtype == "BOOL":
+            return np.asarray(values != 0)
+        return values
+
+    def check_bounds(self) -> None:
+        """Make sure that every value lies inside the storage, without reading any.
+
+        Raises
+        ------
+        CheckpointError
+            If one does not.
+        """
+        if 0 in self.shape:
+            return
+        strides = self._strides_in_values()
+        last = self._offset + sum((n - 1) * step for n, step in zip(self.shape, strides, strict=True))
+        if self._offset < 0 or min(strides, default=0) < 0 or last >= self._available():
+            raise CheckpointError("its shape and strides reach beyond its data")
+
+    def _strides_in_values(self) -> tuple[int, ...]:
+        return _c_strides(self.shape) if self._strides is None else self._strides
+
+    def _available(self) -> int:
+        return self.storage.nbytes // DTYPES[self.dtype].itemsize
+
+    def _view(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return the values as stored, aligned for their type."""
+        if 0 in self.shape:
+            return np.empty(self.shape, dtype)
+        self.check_bounds()
+        count, available = math.prod(self.shape), self._available()
+        if count > available:
+            # A few bytes could stand for a tensor of any size.
+            raise CheckpointError("it repeats its values (an expanded tensor): save it with .contiguous()")
+        values = self.storage.load()[: available * dtype.itemsize].view(dtype)[self._offset :]
+        strides = self._strides_in_values()
+        if strides == _c_strides(self.shape):
+            values = values[:count].reshape(self.shape)
+        else:
+            steps = [step * dtype.itemsize for step in strides]
+            values = as_strided(values, self.shape, steps, writeable=False)
+        return values if values.flags.aligned else values.copy()
+
+
+def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides, in values, of a C-ordered array."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _inflate(data: memoryview, nbytes: int) -> bytes:
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        unpacked = unpacker.decompress(data, nbytes + 1)  # One more than allowed, so that an excess shows.
+    except (zlib.error, OverflowError) as error:
+        raise CheckpointError(f"its compressed data is damaged: {error}") from error
+    if len(unpacked) != nbytes:
+        raise CheckpointError(f"its compressed data does not unpack to the {nbytes} bytes promised")
+    return unpacked

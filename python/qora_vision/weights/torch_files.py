@@ -1,0 +1,187 @@
+"""Files of `torch.save`, read without PyTorch: zip archives, and the plain files from before 1.6."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.safetensors_file import DTYPES
+from qora_vision.weights.stored_tensor import Storage, StoredTensor
+from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle
+
+# Where training scripts put the weights among other things, in the order in which they are looked for.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+
+_MAX_DEPTH = 8
+_MAX_PICKLE = 1 << 28
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
+# What the standard library raises for archives that are damaged in one way or another.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    ValueError,
+    LookupError,
+    OSError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+
+
+def read_torch_file(file: MappedFile) -> dict[str, StoredTensor]:
+    """Find the tensors of a state dict in a file of `torch.save`; nothing in the file is executed.
+
+    A dict that holds the state dict under one of the names in `WRAPPERS` is unwrapped, repeatedly. Values of
+    the state dict that are not tensors are left out.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no such file, damaged, or its pickle holds anything but a state dict of tensors.
+    """
+    if file.buffer[:4] == b"PK\x03\x04":
+        value, storages = _read_zip(file)
+    else:
+        value, storages = _read_legacy(file)
+    return {name: _stored_tensor(name, record, storages) for name, record in _find_state_dict(value).items()}
+
+
+def _stored_tensor(name: str, record: TensorRecord, storages: Mapping[str, Storage]) -> StoredTensor:
+    source = record.storage
+    storage = storages.get(source.key)
+    if storage is None:
+        raise CheckpointError(f"the data of tensor {name!r} is missing in the file")
+    if storage.nbytes != source.numel * DTYPES[source.dtype].itemsize:
+        raise CheckpointError(
+            f"tensor {name!r} has {storage.nbytes} bytes of data, not {source.numel} values"
+        )
+    tensor = StoredTensor(storage, source.dtype, record.shape, record.strides, record.offset)
+    try:
+        tensor.check_bounds()
+    except CheckpointError as error:
+        raise CheckpointError(f"tensor {name!r}: {error}") from error
+    return tensor
+
+
+def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(value, dict):
+            raise CheckpointError(f"it holds a {type(value).__name__} where a dict of tensors was expected")
+        inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), dict)), None)
+        if inner is None:
+            break
+        value = inner
+    else:
+        raise CheckpointError("its dicts are nested too deeply")
+    tensors = {name: item for name, item in value.items() if isinstance(item, TensorRecord)}
+    if not tensors:
+        names = ", ".join(repr(name)[:40] for name in list(value)[:8]) or "nothing"
+        raise CheckpointError(f"it holds no tensors at its top or under {', '.join(WRAPPERS)}, only {names}")
+    for name in tensors:
+        if not isinstance(name, str):
+            raise CheckpointError(f"it has a tensor under {name!r}: names must be strings")
+    return tensors
+
+
+def _read_zip(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
+    """Return the unpickled value and the storages by their keys."""
+    try:
+        with zipfile.ZipFile(file.path) as archive:
+            members = archive.infolist()
+    except _ZIP_ERRORS as error:
+        raise CheckpointError(f"it is a damaged or truncated zip archive: {error}") from error
+    by_name = {member.filename: member for member in members}
+    if len(by_name) != len(members):
+        raise CheckpointError("its zip archive has two members of the same name")
+    pickles = [name for name in by_name if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise CheckpointError("it is a zip archive, but not one of torch.save (no data.pkl in it)")
+    folder = pickles[0].removesuffix("data.pkl")
+    if folder + "byteorder" in by_name:
+        order = _member(file, by_name[folder + "byteorder"]).load().tobytes()
+        if order != b"little":
+            raise CheckpointError(f"its byte order is {order!r}: only b'little' is supported")
+    pickle = _member(file, by_name[pickles[0]])
+    if pickle.nbytes > _MAX_PICKLE:
+        raise CheckpointError(f"its data.pkl should have {pickle.nbytes} bytes, which is too much to be true")
+    value, _ = load_pickle(pickle.load().tobytes())
+    prefix = folder + "data/"
+    storages = {
+        name.removeprefix(prefix): _member(file, member)
+        for name, member in by_name.items()
+        if name.startswith(prefix)
+    }
+    return value, storages
+
+
+def _member(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
+    """Locate the data of a member. A checksum of 0 means that PyTorch was told not to compute any."""
+    start = member.header_offset
+    header = bytes(file.buffer[start : start + _LOCAL_HEADER.size]) if start >= 0 else b""
+    if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        raise CheckpointError(f"the zip archive is damaged: no {member.filename!r} where it should be")
+    if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"{member.filename!r} is encrypted or compressed in an unknown way")
+    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    return Storage(
+        file,
+        start + _LOCAL_HEADER.size + name_length + extra_length,
+        member.compress_size,
+        member.file_size,
+        crc32=member.CRC or None,
+        deflated=member.compress_type == zipfile.ZIP_DEFLATED,
+    )
+
+
+def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
+    """Read the pickles (magic number, version, machine, value, keys) and locate each storage behind them."""
+    magic, position = load_pickle(file.buffer)
+    if magic != _LEGACY_MAGIC:
+        raise CheckpointError("it is a pickle, but not one of torch.save")
+    version, position = load_pickle(file.buffer, position)
+    machine, position = load_pickle(file.buffer, position)
+    if version != _LEGACY_VERSION or not isinstance(machine, dict):
+        raise CheckpointError(f"its version is {version!r}: expected {_LEGACY_VERSION}")
+    if machine.get("little_endian") is not True:
+        raise CheckpointError("its byte order is big-endian: only little-endian files are supported")
+    value, position = load_pickle(file.buffer, position)
+    keys, position = load_pickle(file.buffer, position)
+    records = _storage_records(value)
+    if not isinstance(keys, list):
+        raise CheckpointError("its list of storages is damaged")
+    storages: dict[str, Storage] = {}
+    for key in keys:
+        record = records.get(key) if isinstance(key, str) else None
+        if record is None:
+            raise CheckpointError(f"it holds data under {str(key)[:40]!r} that nothing refers to: damaged?")
+        numel = int.from_bytes(file.buffer[position : position + 8], "little")
+        if numel != record.numel:
+            raise CheckpointError(f"a storage has {numel} values, not {record.numel} (damaged or truncated)")
+        nbytes = numel * DTYPES[record.dtype].itemsize
+        storages[key] = Storage(file, position + 8, nbytes, nbytes)
+        position += 8 + nbytes
+    return value, storages
+
+
+def _storage_records(value: Any) -> dict[str, StorageRecord]:
+    """Collect every storage that a value refers to, however it is nested."""
+    records: dict[str, StorageRecord] = {}
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, TensorRecord):
+            item = item.storage
+        if isinstance(item, StorageRecord):
+            records[item.key] = item
+        elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+    return records
