@@ -1,0 +1,211 @@
+#include <cmath>
+
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+#include "kernels/dispatch.h"
+#include "ops/attention.h"
+#include "ops/linear.h"
+
+namespace qora {
+namespace {
+
+constexpr const char* kFamilyNames[kNumFamilies] = {"f32", "bf16", "i16", "i8"};
+
+Family parse_family(const std::string& name) {
+    for (int i = 0; i < kNumFamilies; ++i)
+        if (name == kFamilyNames[i]) return static_cast<Family>(i);
+    throw std::invalid_argument("unknown operand family '" + name + "'; expected f32, bf16, i16 or i8");
+}
+
+Activation parse_activation(const std::optional<std::string>& name) {
+    if (!name) return Activation::kNone;
+    if (*name == "gelu") return Activation::kGelu;
+    if (*name == "gelu_tanh") return Activation::kGeluTanh;
+    throw std::invalid_argument("unknown activation '" + *name + "'; expected gelu or gelu_tanh");
+}
+
+using Norm = std::optional<std::tuple<FloatArray, FloatArray, float>>;
+
+LayerNorm layer_norm_of(const char* op, const Norm& norm, int64_t n) {
+    if (!norm) return {};
+    const auto& [gamma, beta, eps] = *norm;
+    check(eps > 0.0f && std::isfinite(eps), op, "eps must be positive and finite");
+    return {vector(op, "gamma", gamma, n), vector(op, "beta", beta, n), eps};
+}
+
+ConstMatrix residual_of(const char* op, const std::optional<py::array>& residual) {
+    return residual ? matrix(op, *residual) : ConstMatrix{};
+}
+
+// First and last byte of an array's rows.
+bool overlap(const ConstMatrix& a, const ConstMatrix& b) {
+    const auto end = [](const ConstMatrix& m) { return m.rows == 0 ? m.data : m.at(m.rows - 1, m.cols); };
+    return a.data < end(b) && b.data < end(a);
+}
+
+WeightView weight_view(const py::array& data, const std::optional<py::array>& scales, int64_t in_features) {
+    constexpr const char* op = "pack_linear";
+    check(data.ndim() == 2 && (data.flags() & py::array::c_style), op,
+          "expected a contiguous 2-D weight, got " + describe(data));
+    WeightView w;
+    w.rows = data.shape(0);
+    w.cols = in_features;
+    w.data = data.data();
+    int64_t stored_cols = in_features;
+    if (!scales) {
+        const bool half = data.dtype().kind() == 'f' && data.itemsize() == 2;
+        check(half || py::isinstance<py::array_t<float>>(data), op,
+              "a plain weight must be float32 or float16, got " + describe(data));
+        w.kind = half ? WeightKind::kF16 : WeightKind::kF32;
+    } else {
+        const bool q4 = py::isinstance<py::array_t<uint8_t>>(data);
+        check(q4 || py::isinstance<py::array_t<int8_t>>(data), op,
+              "a quantised weight must be uint8 (q4) or int8 (q8), got " + describe(data));
+        w.kind = q4 ? WeightKind::kQ4 : WeightKind::kQ8;
+        stored_cols = w.groups() * (q4 ? kGroupSize / 2 : kGroupSize);
+        check(scales->dtype().kind() == 'f' && scales->itemsize() == 2 && scales->ndim() == 2 &&
+                  scales->shape(0) == w.rows && scales->shape(1) == w.groups() &&
+                  (scales->flags() & py::array::c_style),
+              op, "scales must be contiguous float16 (rows, groups), got " + describe(*scales));
+        w.scales = static_cast<const uint16_t*>(scales->data());
+    }
+    check(data.shape(1) == stored_cols, op,
+          "expected " + std::to_string(stored_cols) + " stored columns, got " + describe(data));
+    return w;
+}
+
+HeadView heads_of(const py::array& a) {
+    constexpr const char* op = "attention";
+    HeadView h;
+    h.dtype = dtype_of(op, a);
+    const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
+    check(a.ndim() == 4, op, "expected (batch, rows, heads, head_dim), got " + describe(a));
+    for (int i = 0; i < 4; ++i) check(a.strides(i) % item == 0, op, "unaligned strides");
+    check(a.shape(3) <= 1 || a.strides(3) == item, op, "the values of a head must be contiguous");
+    h.data = static_cast<const uint8_t*>(a.data());
+    h.batch = a.shape(0);
+    h.rows = a.shape(1);
+    h.heads = a.shape(2);
+    h.head_dim = a.shape(3);
+    h.batch_stride = a.strides(0) / item;
+    h.row_stride = a.strides(1) / item;
+    h.head_stride = a.strides(2) / item;
+    return h;
+}
+
+void run_linear(const char* op, const RowSource& x, const Norm& norm, const PackedLinear& weight,
+                const std::optional<std::string>& activation, const std::optional<py::array>& residual, py::array& out,
+                int threads) {
+    const LayerNorm params = layer_norm_of(op, norm, weight.in_features());
+    const Epilogue epilogue{parse_activation(activation), residual_of(op, residual)};
+    const Matrix result = mutable_matrix(op, out);
+    py::gil_scoped_release released;
+    linear(x, params, weight, epilogue, result, threads);
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+    m.def("table_info", [](const std::string& isa) {
+        const KernelTable& t = kernel_table(parse_isa(isa));
+        py::dict rows;
+        for (int i = 0; i < kNumFamilies; ++i) rows[kFamilyNames[i]] = t.family[i].mr;
+        py::dict info;
+        info["nr"] = t.nr;
+        info["mr"] = rows;
+        info["auto_quantized"] = kFamilyNames[static_cast<int>(t.auto_quantised)];
+        info["auto_float"] = kFamilyNames[static_cast<int>(t.auto_float)];
+        info["auto_attention"] = kFamilyNames[static_cast<int>(t.auto_attention)];
+        return info;
+    });
+
+    py::class_<PackedLinear>(m, "PackedLinear")
+        .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features, int64_t in_features) {
+                 return PackedLinear(kernel_table(parse_isa(isa)), parse_family(family), out_features, in_features);
+             }),
+             py::arg("isa"), py::arg("family"), py::arg("out_features"), py::arg("in_features"))
+        .def(
+            "set_rows",
+            [](PackedLinear& self, int64_t at, const py::array& data, const std::optional<py::array>& scales,
+               const std::optional<FloatArray>& bias, int threads) {
+                const WeightView w = weight_view(data, scales, self.in_features());
+                const float* values = bias ? vector("pack_linear", "bias", *bias, w.rows) : nullptr;
+                py::gil_scoped_release released;
+                self.set_rows(at, w, values, threads);
+            },
+            py::arg("at"), py::arg("data"), py::arg("scales"), py::arg("bias").noconvert(), py::arg("threads") = 0)
+        .def_property_readonly("out_features", &PackedLinear::out_features)
+        .def_property_readonly("in_features", &PackedLinear::in_features)
+        .def_property_readonly("family", [](const PackedLinear& p) { return kFamilyNames[static_cast<int>(p.family())]; })
+        .def_property_readonly("nbytes", &PackedLinear::nbytes);
+
+    m.def(
+        "linear",
+        [](const py::array& x, const PackedLinear& weight, const Norm& norm,
+           const std::optional<std::string>& activation, const std::optional<py::array>& residual, py::array out,
+           int threads) {
+            const ConstMatrix rows = matrix("linear", x);
+            check(!overlap(rows, as_const(mutable_matrix("linear", out))), "linear",
+                  "the output overlaps the input; only the residual may be the output");
+            run_linear("linear", MatrixRows(rows), norm, weight, activation, residual, out, threads);
+        },
+        py::arg("x"), py::arg("weight"), py::arg("norm"), py::arg("activation"), py::arg("residual"), py::arg("out"),
+        py::arg("threads") = 0);
+
+    m.def(
+        "tubelet_embed",
+        [](const FloatArray& clip, std::tuple<int64_t, int64_t, int64_t> tubelet, const PackedLinear& weight,
+           const std::optional<py::array>& residual, py::array out, int threads) {
+            check(clip.ndim() == 4, "tubelet_embed", "expected a (T, C, H, W) float32 clip, got " + describe(clip));
+            const auto [t, h, w] = tubelet;
+            const TubeletRows rows(clip.data(), {clip.shape(0), clip.shape(1), clip.shape(2), clip.shape(3)}, {t, h, w});
+            run_linear("tubelet_embed", rows, std::nullopt, weight, std::nullopt, residual, out, threads);
+        },
+        py::arg("clip").noconvert(), py::arg("tubelet"), py::arg("weight"), py::arg("residual"), py::arg("out"),
+        py::arg("threads") = 0);
+
+    m.def(
+        "mlp",
+        [](const py::array& x, const Norm& norm, const PackedLinear& fc1, const std::optional<std::string>& activation,
+           const PackedLinear& fc2, const std::optional<py::array>& residual, py::array out, int threads) {
+            const MatrixRows rows(matrix("mlp", x));
+            const LayerNorm params = layer_norm_of("mlp", norm, fc1.in_features());
+            const Activation act = parse_activation(activation);
+            const ConstMatrix added = residual_of("mlp", residual);
+            const Matrix result = mutable_matrix("mlp", out);
+            py::gil_scoped_release released;
+            mlp(rows, params, fc1, act, fc2, added, result, threads);
+        },
+        py::arg("x"), py::arg("norm"), py::arg("fc1"), py::arg("activation"), py::arg("fc2"), py::arg("residual"),
+        py::arg("out"), py::arg("threads") = 0);
+
+    m.def(
+        "attention",
+        [](const py::array& q, const py::array& k, const py::array& v, float scale, const std::string& family,
+           const std::string& isa, py::array out, int threads) {
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const Family operands = parse_family(family);
+            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
+            const Matrix result = mutable_matrix("attention", out);
+            py::gil_scoped_release released;
+            attention(table, operands, queries, keys, values, scale, result, threads);
+        },
+        py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("family"), py::arg("isa"), py::arg("out"),
+        py::arg("threads") = 0);
+
+    m.def(
+        "layer_norm",
+        [](const py::array& x, const FloatArray& gamma, const FloatArray& beta, float eps, const std::string& isa,
+           py::array out, int threads) {
+            const ConstMatrix rows = matrix("layer_norm", x);
+            const LayerNorm norm = layer_norm_of("layer_norm", std::tuple(gamma, beta, eps), rows.cols);
+            const Matrix result = mutable_matrix("layer_norm", out);
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            py::gil_scoped_release released;
+            layer_norm(table, rows, norm, result, threads);
+        },
+        py::arg("x"), py::arg("gamma").noconvert(), py::arg("beta").noconvert(), py::arg("eps"), py::arg("isa"),
+        py::arg("out"), py::arg("threads") = 0);
+}
+
+}  // namespace qora

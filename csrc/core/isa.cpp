@@ -1,0 +1,147 @@
+#include "core/isa.h"
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define QORA_X86 1
+#if defined(_MSC_VER)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+namespace qora {
+namespace {
+
+constexpr std::array<Isa, 5> kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
+                                         Isa::kAvx512VnniBf16};
+
+#if defined(QORA_X86)
+struct CpuidRegisters {
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuidRegisters cpuid(uint32_t leaf, uint32_t subleaf) {
+    CpuidRegisters r;
+#if defined(_MSC_VER)
+    int words[4];
+    __cpuidex(words, static_cast<int>(leaf), static_cast<int>(subleaf));
+    std::memcpy(&r, words, sizeof r);
+#else
+    __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
+#endif
+    return r;
+}
+
+// XCR0 tells which register files the operating system saves on a context switch.
+uint64_t enabled_register_state() {
+#if defined(_MSC_VER)
+    return _xgetbv(0);
+#else
+    uint32_t low = 0, high = 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (static_cast<uint64_t>(high) << 32) | low;
+#endif
+}
+
+bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
+
+Isa most_capable() {
+    if (cpuid(0, 0).eax < 7) return Isa::kScalar;
+    const CpuidRegisters base = cpuid(1, 0), extended = cpuid(7, 0);
+    const bool os_saves_state = bit(base.ecx, 27);
+    if (!os_saves_state) return Isa::kScalar;
+    const uint64_t state = enabled_register_state();
+    const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6;
+
+    const bool avx2 =
+        ymm && bit(base.ecx, 28) && bit(base.ecx, 12) && bit(base.ecx, 29) && bit(extended.ebx, 5);
+    if (!avx2) return Isa::kScalar;
+    const bool avx512 = zmm && bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
+                        bit(extended.ebx, 31);
+    if (!avx512) return Isa::kAvx2;
+    if (!bit(extended.ecx, 11)) return Isa::kAvx512;
+    const bool bf16 = extended.eax >= 1 && bit(cpuid(7, 1).eax, 5);
+    return bf16 ? Isa::kAvx512VnniBf16 : Isa::kAvx512Vnni;
+}
+#else
+Isa most_capable() { return Isa::kScalar; }
+#endif
+
+std::string available_names() {
+    std::string names;
+    for (Isa isa : available_isas()) names += (names.empty() ? "" : ", ") + std::string(isa_name(isa));
+    return names;
+}
+
+}  // namespace
+
+const char* isa_name(Isa isa) {
+    switch (isa) {
+        case Isa::kScalar: return "scalar";
+        case Isa::kAvx2: return "avx2";
+        case Isa::kAvx512: return "avx512";
+        case Isa::kAvx512Vnni: return "avx512_vnni";
+        case Isa::kAvx512VnniBf16: return "avx512_vnni_bf16";
+    }
+    return "unknown";
+}
+
+const std::vector<Isa>& available_isas() {
+    static const std::vector<Isa> isas = [] {
+        std::vector<Isa> found;
+        const Isa best = most_capable();
+        for (Isa isa : kAllIsas)
+            if (isa <= best) found.push_back(isa);
+        return found;
+    }();
+    return isas;
+}
+
+Isa parse_isa(const std::string& name) {
+    for (Isa isa : kAllIsas) {
+        if (name != isa_name(isa)) continue;
+        for (Isa available : available_isas())
+            if (available == isa) return isa;
+        throw std::invalid_argument("instruction set '" + name + "' is not supported by this CPU; it has: " +
+                                    available_names());
+    }
+    throw std::invalid_argument("unknown instruction set '" + name + "'; this CPU has: " + available_names());
+}
+
+Isa default_isa() {
+    // Resolved once: a change of the environment while the process runs has no effect.
+    static const Isa isa = [] {
+        const char* forced = std::getenv("QORA_VISION_ISA");
+        if (forced == nullptr || *forced == '\0') return available_isas().back();
+        try {
+            return parse_isa(forced);
+        } catch (const std::invalid_argument& error) {
+            throw std::invalid_argument(std::string("QORA_VISION_ISA: ") + error.what());
+        }
+    }();
+    return isa;
+}
+
+std::string cpu_name() {
+#if defined(QORA_X86)
+    if (cpuid(0x80000000u, 0).eax < 0x80000004u) return "";
+    char brand[49] = {};
+    for (uint32_t i = 0; i < 3; ++i) {
+        const CpuidRegisters r = cpuid(0x80000002u + i, 0);
+        std::memcpy(brand + 16 * i, &r, 16);
+    }
+    const std::string name(brand);
+    const size_t first = name.find_first_not_of(' '), last = name.find_last_not_of(' ');
+    return first == std::string::npos ? "" : name.substr(first, last - first + 1);
+#else
+    return "";
+#endif
+}
+
+}  // namespace qora

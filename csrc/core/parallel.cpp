@@ -1,0 +1,101 @@
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+namespace qora {
+namespace {
+
+constexpr int kMaxThreads = 4096;
+
+int usable_cpus() {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int initial_num_threads() {
+    for (const char* variable : {"QORA_VISION_NUM_THREADS", "OMP_NUM_THREADS"}) {
+        const char* text = std::getenv(variable);
+        const int n = text != nullptr ? std::atoi(text) : 0;
+        if (n >= 1 && n <= kMaxThreads) return n;
+    }
+    return usable_cpus();
+}
+
+std::atomic<int>& configured_threads() {
+    static std::atomic<int> value{initial_num_threads()};
+    return value;
+}
+
+}  // namespace
+
+int num_threads() { return configured_threads().load(std::memory_order_relaxed); }
+
+void set_num_threads(int n) {
+    if (n < 1 || n > kMaxThreads)
+        throw std::invalid_argument("set_num_threads: expected 1 to " + std::to_string(kMaxThreads) +
+                                    ", got " + std::to_string(n));
+    configured_threads().store(n, std::memory_order_relaxed);
+}
+
+bool uses_openmp() {
+#if defined(_OPENMP)
+    return true;
+#else
+    return false;
+#endif
+}
+
+void parallel_for(int64_t count, int64_t grain, int num_threads,
+                  const std::function<void(int64_t, int64_t)>& body) {
+    if (count <= 0) return;
+    grain = std::max<int64_t>(grain, 1);
+    const int64_t ranges = (count + grain - 1) / grain;
+    const int64_t wanted = num_threads > 0 ? num_threads : qora::num_threads();
+    const int team = static_cast<int>(std::min(wanted, ranges));
+    if (team == 1) {
+        for (int64_t begin = 0; begin < count; begin += grain) body(begin, std::min(begin + grain, count));
+        return;
+    }
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
+    std::exception_ptr failure;
+    const auto work = [&]() noexcept {
+        try {
+            for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < ranges;)
+                body(i * grain, std::min((i + 1) * grain, count));
+        } catch (...) {
+            next.store(ranges, std::memory_order_relaxed);
+            if (!failed.exchange(true)) failure = std::current_exception();
+        }
+    };
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(team)
+    work();
+#else
+    std::vector<std::thread> threads;
+    threads.reserve(static_cast<size_t>(team) - 1);
+    for (int i = 1; i < team; ++i) threads.emplace_back(work);
+    work();
+    for (std::thread& thread : threads) thread.join();
+#endif
+    if (failed) std::rethrow_exception(failure);
+}
+
+}  // namespace qora

@@ -1,0 +1,26 @@
+// Threads. The only place of the engine that knows what they are made of.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace qora {
+
+// Runs body(begin, end) over ranges that together cover [0, count) once, on at most num_threads threads
+// (0 = the process default). Ranges are `grain` long (at least 1) and are handed out dynamically, so a
+// slow core does less. The calling thread takes part. The first exception of a body (memory, in practice) is rethrown here
+// after all threads have stopped.
+void parallel_for(int64_t count, int64_t grain, int num_threads,
+                  const std::function<void(int64_t begin, int64_t end)>& body);
+
+// Threads that parallel_for uses for num_threads = 0: set_num_threads, else QORA_VISION_NUM_THREADS, else
+// OMP_NUM_THREADS, else the CPUs this process may run on.
+int num_threads();
+
+// Throws std::invalid_argument unless 1 <= n <= 4096.
+void set_num_threads(int n);
+
+// True when the threads are OpenMP's.
+bool uses_openmp();
+
+}  // namespace qora

@@ -1,0 +1,11 @@
+// Isa → kernel table.
+#pragma once
+
+#include "core/isa.h"
+#include "kernels/kernel_table.h"
+
+namespace qora {
+
+const KernelTable& kernel_table(Isa isa);
+
+}  // namespace qora

@@ -1,0 +1,12 @@
+// AVX2 + FMA + F16C (Haswell, Zen and later).
+#include "kernels/simd_avx2.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& avx2_table() noexcept {
+    static constexpr KernelTable table = make_table<Avx2Simd>(Family::kF32, Family::kF32);
+    return table;
+}
+
+}  // namespace qora

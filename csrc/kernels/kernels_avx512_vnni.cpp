@@ -1,0 +1,13 @@
+// AVX-512 with VNNI (Cascade Lake, Ice Lake, Tiger Lake): dot products of bytes and of int16.
+#define QORA_UNIT_VNNI 1
+#include "kernels/simd_avx512.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& avx512_vnni_table() noexcept {
+    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kI16);
+    return table;
+}
+
+}  // namespace qora

@@ -1,0 +1,14 @@
+// AVX-512 with VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later).
+#define QORA_UNIT_VNNI 1
+#define QORA_UNIT_BF16 1
+#include "kernels/simd_avx512.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& avx512_vnni_bf16_table() noexcept {
+    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kBf16, Family::kBf16);
+    return table;
+}
+
+}  // namespace qora

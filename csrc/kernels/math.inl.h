@@ -1,0 +1,74 @@
+// Elementary functions over a Vec wrapper V.
+#pragma once
+
+namespace qora {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896f;
+
+// 2^x for x <= 126; below -126 the result is 2^-126. The polynomials are minimax fits of 2^f on [-1/2, 1/2] by
+// relative error: 7.5e-5 (degree 3), 2.7e-6 (degree 4), 1e-7 (degree 6, float32's own rounding).
+template <class V, int Degree>
+inline typename V::F exp2(typename V::F x) {
+    static_assert(Degree == 3 || Degree == 4 || Degree == 6, "no such polynomial");
+    x = V::max(V::set(-126.0f), x);  // the second operand of a maximum survives when it is NaN
+    const auto n = V::round(x);
+    const auto f = V::sub(x, n);
+    typename V::F p;
+    if constexpr (Degree == 3) {
+        p = V::fma(V::set(5.517166853e-02f), f, V::set(2.426111251e-01f));
+        p = V::fma(p, f, V::set(6.932609677e-01f));
+        p = V::fma(p, f, V::set(9.999280572e-01f));
+    } else if constexpr (Degree == 4) {
+        p = V::fma(V::set(9.570102207e-03f), f, V::set(5.591785908e-02f));
+        p = V::fma(p, f, V::set(2.402474433e-01f));
+        p = V::fma(p, f, V::set(6.931217909e-01f));
+        p = V::fma(p, f, V::set(9.999992847e-01f));
+    } else {
+        p = V::fma(V::set(1.534581243e-04f), f, V::set(1.339993090e-03f));
+        p = V::fma(p, f, V::set(9.618489072e-03f));
+        p = V::fma(p, f, V::set(5.550328642e-02f));
+        p = V::fma(p, f, V::set(2.402264625e-01f));
+        p = V::fma(p, f, V::set(6.931471825e-01f));
+        p = V::fma(p, f, V::set(1.0f));
+    }
+    return V::scale_by_power(p, n);
+}
+
+// x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, Hendrycks & Gimpel 2016, section 2.
+template <class V>
+inline typename V::F gelu_tanh(typename V::F x) {
+    constexpr float c = -2.0f * 0.797884560802865f * kLog2E;
+    const auto inner = V::fma(V::mul(V::mul(x, x), V::set(0.044715f * c)), x, V::mul(x, V::set(c)));
+    const auto e = exp2<V, 6>(V::min(V::set(126.0f), inner));
+    return V::mul(x, V::reciprocal(V::add(e, V::set(1.0f))));
+}
+
+// erf(x) = x P(x^2) / Q(x^2) on [-4, 4], constant beyond: absolute error 4.2e-7 in float32 arithmetic. The
+// coefficients are those of Eigen's float32 erf.
+template <class V>
+inline typename V::F erf(typename V::F x) {
+    x = V::max(V::set(-4.0f), V::min(V::set(4.0f), x));
+    const auto s = V::mul(x, x);
+    auto p = V::fma(V::set(-2.72614225801306e-10f), s, V::set(2.77068142495902e-08f));
+    p = V::fma(p, s, V::set(-2.10102402082508e-06f));
+    p = V::fma(p, s, V::set(-5.69250639462346e-05f));
+    p = V::fma(p, s, V::set(-7.34990630326855e-04f));
+    p = V::fma(p, s, V::set(-2.95459980854025e-03f));
+    p = V::fma(p, s, V::set(-1.60960333262415e-02f));
+    auto q = V::fma(V::set(-1.45660718464996e-05f), s, V::set(-2.13374055278905e-04f));
+    q = V::fma(q, s, V::set(-1.68282697438203e-03f));
+    q = V::fma(q, s, V::set(-7.37332916720468e-03f));
+    q = V::fma(q, s, V::set(-1.42647390514189e-02f));
+    return V::div(V::mul(x, p), q);
+}
+
+// x/2 (1 + erf(x / sqrt 2)): GELU by its definition.
+template <class V>
+inline typename V::F gelu(typename V::F x) {
+    const auto half = V::mul(x, V::set(0.5f));
+    return V::fma(half, erf<V>(V::mul(x, V::set(0.707106781186548f))), half);
+}
+
+}  // namespace
+}  // namespace qora

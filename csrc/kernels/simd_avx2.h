@@ -1,0 +1,173 @@
+// The Vec wrapper of AVX2 + FMA + F16C: eight lanes.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace qora {
+namespace {
+
+struct Avx2Simd {
+    static constexpr int kWidth = 8;
+    using F = __m256;
+    using I = __m256i;
+
+    static F set(float x) { return _mm256_set1_ps(x); }
+    static F load(const float* p) { return _mm256_loadu_ps(p); }
+    static void store(float* p, F x) { _mm256_storeu_ps(p, x); }
+    static I lane_mask(int n) {
+        return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    }
+    static F load_n(const float* p, int n, float fill) {
+        const I mask = lane_mask(n);
+        return _mm256_blendv_ps(set(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+    }
+    static void store_n(float* p, F x, int n) { _mm256_maskstore_ps(p, lane_mask(n), x); }
+    static F add(F a, F b) { return _mm256_add_ps(a, b); }
+    static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+    static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+    static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+    static F max(F a, F b) { return _mm256_max_ps(a, b); }
+    static F min(F a, F b) { return _mm256_min_ps(a, b); }
+    static F abs(F a) { return _mm256_andnot_ps(set(-0.0f), a); }
+    static F div(F a, F b) { return _mm256_div_ps(a, b); }
+    // rcpps is good to 1.5 * 2^-12; one Newton step brings it to about one ulp.
+    static F reciprocal(F a) {
+        const F r = _mm256_rcp_ps(a);
+        return mul(r, _mm256_fnmadd_ps(a, r, set(2.0f)));
+    }
+    static F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    static F scale_by_power(F x, F n) {
+        const I exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
+    }
+    static float sum(F a) {
+        __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+    }
+    static float max_lane(F a) {
+        __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+        x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+        return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+    }
+    static float min_lane(F a) { return -max_lane(sub(set(0.0f), a)); }
+    static float first(F a) { return _mm256_cvtss_f32(a); }
+
+    static I set_i(int32_t x) { return _mm256_set1_epi32(x); }
+    static I load_i(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static I load_i_n(const int32_t* p, int n) { return _mm256_maskload_epi32(p, lane_mask(n)); }
+    static void store_i(int32_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+    static I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
+    static I sub_i(I a, I b) { return _mm256_sub_epi32(a, b); }
+    static I mul_i(I a, I b) { return _mm256_mullo_epi32(a, b); }
+    static I max_i(I a, I b) { return _mm256_max_epi32(a, b); }
+    static I min_i(I a, I b) { return _mm256_min_epi32(a, b); }
+    static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+    static I to_int(F a) { return _mm256_cvtps_epi32(a); }
+
+    static F load_bf16(const uint16_t* p) {
+        const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    }
+    static F load_bf16_n(const uint16_t* p, int n) {
+        uint16_t lanes[8] = {};
+        memcpy(lanes, p, static_cast<size_t>(n) * 2);
+        return load_bf16(lanes);
+    }
+    static __m128i to_bf16(F x) {
+        const I bits = _mm256_castps_si256(x);
+        const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), set_i(1));
+        const I rounded = add_i(bits, add_i(odd, set_i(0x7fff)));
+        const I quiet = _mm256_or_si256(bits, set_i(0x00400000));
+        const I nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+        const I high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+        return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+    }
+    static void store_bf16(uint16_t* p, F x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(x)); }
+    static void store_bf16_n(uint16_t* p, F x, int n) {
+        uint16_t lanes[8];
+        store_bf16(lanes, x);
+        memcpy(p, lanes, static_cast<size_t>(n) * 2);
+    }
+    static __m128i to_i16(I x) {
+        return _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    }
+    static void store_i16(int16_t* p, I x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_i16(x)); }
+    static void store_u8(uint8_t* p, I x) {
+        const __m128i words = to_i16(x);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+
+    static I load_dwords(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+    static I broadcast_dword(const void* p) {
+        int32_t x;
+        memcpy(&x, p, 4);
+        return _mm256_set1_epi32(x);
+    }
+
+    struct DotF32 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        using Operand = F;
+        static Acc zero() { return _mm256_setzero_ps(); }
+        static Operand broadcast(const void* p) { return _mm256_broadcast_ss(static_cast<const float*>(p)); }
+        static Operand load(const void* p) { return _mm256_load_ps(static_cast<const float*>(p)); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return _mm256_fmadd_ps(a, b, acc); }
+    };
+    // bf16 products in float32 arithmetic: a bf16 value is the upper half of a float32.
+    struct DotBf16 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        struct Operand {
+            F even, odd;
+        };
+        static Acc zero() { return _mm256_setzero_ps(); }
+        static Operand widen(I pairs) {
+            return {_mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)),
+                    _mm256_and_ps(_mm256_castsi256_ps(pairs), _mm256_castsi256_ps(set_i(-65536)))};
+        }
+        static Operand broadcast(const void* p) { return widen(broadcast_dword(p)); }
+        static Operand load(const void* p) { return widen(load_dwords(p)); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return fma(a.odd, b.odd, fma(a.even, b.even, acc)); }
+    };
+    struct DotI16 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        using Operand = I;
+        static Acc zero() { return _mm256_setzero_si256(); }
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return add_i(acc, _mm256_madd_epi16(a, b)); }
+    };
+    // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
+    struct DotI8 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        struct Operand {
+            I even, odd;
+        };
+        static Acc zero() { return _mm256_setzero_si256(); }
+        static Operand broadcast(const void* p) {
+            const I bytes = broadcast_dword(p);
+            return {_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(bytes, 8)};
+        }
+        static Operand load(const void* p) {
+            const I bytes = load_dwords(p);
+            return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+            const I even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
+            return add_i(add_i(acc, even), odd);
+        }
+    };
+
+    // Sixteen registers: accumulators, the operands of a step and a temporary must fit.
+    static constexpr int kTileVectors = 2;
+    static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6, kRowsI8 = 4;
+};
+
+}  // namespace
+}  // namespace qora

@@ -1,0 +1,222 @@
+// The Vec wrapper of AVX-512 (F, BW, VL, DQ): sixteen lanes. VNNI and BF16 dot products are used where the unit
+// is compiled with them; without, the same results come from widened operands.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(QORA_UNIT_VNNI) != defined(__AVX512VNNI__) && !defined(_MSC_VER)
+#error "the unit's compiler flags and its QORA_UNIT_VNNI disagree"
+#endif
+#if defined(QORA_UNIT_BF16) != defined(__AVX512BF16__) && !defined(_MSC_VER)
+#error "the unit's compiler flags and its QORA_UNIT_BF16 disagree"
+#endif
+
+namespace qora {
+namespace {
+
+struct Avx512Simd {
+    static constexpr int kWidth = 16;
+    using F = __m512;
+    using I = __m512i;
+
+    static __mmask16 lane_mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+    static F set(float x) { return _mm512_set1_ps(x); }
+    static F load(const float* p) { return _mm512_loadu_ps(p); }
+    static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+    static F load_n(const float* p, int n, float fill) {
+        return _mm512_mask_loadu_ps(set(fill), lane_mask(n), p);
+    }
+    static void store_n(float* p, F x, int n) { _mm512_mask_storeu_ps(p, lane_mask(n), x); }
+    static F add(F a, F b) { return _mm512_add_ps(a, b); }
+    static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+    static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+    static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+    static F max(F a, F b) { return _mm512_max_ps(a, b); }
+    static F min(F a, F b) { return _mm512_min_ps(a, b); }
+    static F abs(F a) { return _mm512_abs_ps(a); }
+    static F div(F a, F b) { return _mm512_div_ps(a, b); }
+    // Fourteen bits and one Newton step: about one ulp, without the long latency of a division.
+    static F reciprocal(F a) {
+        const F r = _mm512_rcp14_ps(a);
+        return mul(r, _mm512_fnmadd_ps(a, r, set(2.0f)));
+    }
+    static F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    static F scale_by_power(F x, F n) { return _mm512_scalef_ps(x, n); }
+    static float sum(F a) { return _mm512_reduce_add_ps(a); }
+    static float max_lane(F a) { return _mm512_reduce_max_ps(a); }
+    static float min_lane(F a) { return _mm512_reduce_min_ps(a); }
+    static float first(F a) { return _mm512_cvtss_f32(a); }
+
+    static I set_i(int32_t x) { return _mm512_set1_epi32(x); }
+    static I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
+    static I load_i_n(const int32_t* p, int n) { return _mm512_maskz_loadu_epi32(lane_mask(n), p); }
+    static void store_i(int32_t* p, I x) { _mm512_storeu_si512(p, x); }
+    static I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
+    static I sub_i(I a, I b) { return _mm512_sub_epi32(a, b); }
+    static I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
+    static I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
+    static I min_i(I a, I b) { return _mm512_min_epi32(a, b); }
+    static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+    static I to_int(F a) { return _mm512_cvtps_epi32(a); }
+
+    static F widen_bf16(__m256i half) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    }
+    static F load_bf16(const uint16_t* p) {
+        return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static F load_bf16_n(const uint16_t* p, int n) {
+        return widen_bf16(_mm256_maskz_loadu_epi16(lane_mask(n), p));
+    }
+    // In integer arithmetic also where vcvtneps2bf16 exists: that one flushes denormals.
+    static __m256i to_bf16(F x) {
+        const I bits = _mm512_castps_si512(x);
+        const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), set_i(1));
+        const I rounded = add_i(bits, add_i(odd, set_i(0x7fff)));
+        const I quiet = _mm512_or_si512(bits, set_i(0x00400000));
+        const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+        return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+    }
+    static void store_bf16(uint16_t* p, F x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x)); }
+    static void store_bf16_n(uint16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x)); }
+    static void store_i16(int16_t* p, I x) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+    }
+    static void store_u8(uint8_t* p, I x) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+    }
+
+    static I load_dwords(const void* p) { return _mm512_load_si512(p); }
+    static I broadcast_dword(const void* p) {
+        int32_t x;
+        memcpy(&x, p, 4);
+        return _mm512_set1_epi32(x);
+    }
+
+    struct DotF32 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        using Operand = F;
+        static Acc zero() { return _mm512_setzero_ps(); }
+        static Operand broadcast(const void* p) { return _mm512_set1_ps(*static_cast<const float*>(p)); }
+        static Operand load(const void* p) { return _mm512_load_ps(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return _mm512_fmadd_ps(a, b, acc); }
+    };
+
+#if defined(QORA_UNIT_BF16)
+    struct DotBf16 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        using Operand = I;
+        static Acc zero() { return _mm512_setzero_ps(); }
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            // With the intrinsic GCC copies accumulators between registers, which halves the speed.
+            __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            return acc;
+#else
+            return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh&>(a), reinterpret_cast<__m512bh&>(b));
+#endif
+        }
+    };
+    static constexpr int kRowsBf16 = 6;
+#else
+    // bf16 products in float32 arithmetic: a bf16 value is the upper half of a float32.
+    struct DotBf16 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        struct Operand {
+            F even, odd;
+        };
+        static Acc zero() { return _mm512_setzero_ps(); }
+        static Operand widen(I pairs) {
+            return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
+                    _mm512_castsi512_ps(_mm512_and_si512(pairs, set_i(-65536)))};
+        }
+        static Operand broadcast(const void* p) { return widen(broadcast_dword(p)); }
+        static Operand load(const void* p) { return widen(load_dwords(p)); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return fma(a.odd, b.odd, fma(a.even, b.even, acc)); }
+    };
+    static constexpr int kRowsBf16 = 4;
+#endif
+
+#if defined(QORA_UNIT_VNNI)
+    struct DotI16 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        using Operand = I;
+        static Acc zero() { return _mm512_setzero_si512(); }
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            return acc;
+#else
+            return _mm512_dpwssd_epi32(acc, a, b);
+#endif
+        }
+    };
+    struct DotI8 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        using Operand = I;
+        static Acc zero() { return _mm512_setzero_si512(); }
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            return acc;
+#else
+            return _mm512_dpbusd_epi32(acc, a, b);
+#endif
+        }
+    };
+    static constexpr int kRowsI8 = 6;
+#else
+    struct DotI16 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        using Operand = I;
+        static Acc zero() { return _mm512_setzero_si512(); }
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return add_i(acc, _mm512_madd_epi16(a, b)); }
+    };
+    // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
+    struct DotI8 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        struct Operand {
+            I even, odd;
+        };
+        static Acc zero() { return _mm512_setzero_si512(); }
+        static Operand broadcast(const void* p) {
+            const I bytes = broadcast_dword(p);
+            return {_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(bytes, 8)};
+        }
+        static Operand load(const void* p) {
+            const I bytes = load_dwords(p);
+            return {_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+            const I even = _mm512_madd_epi16(a.even, b.even), odd = _mm512_madd_epi16(a.odd, b.odd);
+            return add_i(add_i(acc, even), odd);
+        }
+    };
+    static constexpr int kRowsI8 = 4;
+#endif
+
+    // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A.
+    static constexpr int kTileVectors = 4;
+    static constexpr int kRowsF32 = 6, kRowsI16 = 6;
+};
+
+}  // namespace
+}  // namespace qora

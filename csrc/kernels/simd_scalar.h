@@ -1,0 +1,149 @@
+// The Vec wrapper without vectors: one lane, plain C++. Every other wrapper offers the same names.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace qora {
+namespace {
+
+struct ScalarSimd {
+    static constexpr int kWidth = 1;
+    using F = float;
+    using I = int32_t;
+
+    static F set(float x) { return x; }
+    static F load(const float* p) { return *p; }
+    static void store(float* p, F x) { *p = x; }
+    // The first n lanes (1 <= n < kWidth elsewhere; never called with one lane); the others are `fill`.
+    static F load_n(const float* p, int, float) { return *p; }
+    static void store_n(float* p, F x, int) { *p = x; }
+    static F add(F a, F b) { return a + b; }
+    static F sub(F a, F b) { return a - b; }
+    static F mul(F a, F b) { return a * b; }
+    static F fma(F a, F b, F c) { return a * b + c; }
+    // Like the x86 instruction: the second operand when either is NaN.
+    static F max(F a, F b) { return a > b ? a : b; }
+    static F min(F a, F b) { return a < b ? a : b; }
+    static F abs(F a) { return std::fabs(a); }
+    static F div(F a, F b) { return a / b; }
+    static F reciprocal(F a) { return 1.0f / a; }
+    static F round(F a) { return std::nearbyint(a); }
+    // x * 2^n for an integral n in [-126, 127].
+    static F scale_by_power(F x, F n) {
+        const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+        float power;
+        std::memcpy(&power, &bits, 4);
+        return x * power;
+    }
+    static float sum(F a) { return a; }
+    static float max_lane(F a) { return a; }
+    static float min_lane(F a) { return a; }
+    static float first(F a) { return a; }
+
+    static I set_i(int32_t x) { return x; }
+    static I load_i(const int32_t* p) { return *p; }
+    static I load_i_n(const int32_t* p, int) { return *p; }
+    static void store_i(int32_t* p, I x) { *p = x; }
+    static I add_i(I a, I b) { return a + b; }
+    static I sub_i(I a, I b) { return a - b; }
+    static I mul_i(I a, I b) { return a * b; }
+    static I max_i(I a, I b) { return a > b ? a : b; }
+    static I min_i(I a, I b) { return a < b ? a : b; }
+    static F to_float(I a) { return static_cast<float>(a); }
+    // Rounds to nearest even; what does not fit an int32 becomes INT32_MIN, as on x86.
+    static I to_int(F a) {
+        return a >= -2147483648.0f && a < 2147483648.0f ? static_cast<int32_t>(std::nearbyint(a)) : INT32_MIN;
+    }
+
+    static F load_bf16(const uint16_t* p) {
+        const uint32_t bits = static_cast<uint32_t>(*p) << 16;
+        float x;
+        std::memcpy(&x, &bits, 4);
+        return x;
+    }
+    static F load_bf16_n(const uint16_t* p, int) { return load_bf16(p); }
+    // Rounds to nearest even; a NaN stays one.
+    static void store_bf16(uint16_t* p, F x) {
+        uint32_t bits;
+        std::memcpy(&bits, &x, 4);
+        if ((bits & 0x7fffffffu) > 0x7f800000u) bits |= 0x00400000u;
+        else bits += 0x7fffu + ((bits >> 16) & 1u);
+        *p = static_cast<uint16_t>(bits >> 16);
+    }
+    static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
+    // Values must fit: they are truncated.
+    static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
+    static void store_u8(uint8_t* p, I x) { *p = static_cast<uint8_t>(x); }
+
+    // Operand types of the dot-product tiles; dot(acc, a, b) adds the products of each dword.
+    struct DotF32 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        using Operand = F;
+        static Acc zero() { return 0.0f; }
+        static Operand broadcast(const void* p) { return load(p); }
+        static Operand load(const void* p) {
+            float x;
+            std::memcpy(&x, p, 4);
+            return x;
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) { return acc + a * b; }
+    };
+    struct DotBf16 {
+        static constexpr bool kFloat = true;
+        using Acc = F;
+        struct Operand {
+            float even, odd;
+        };
+        static Acc zero() { return 0.0f; }
+        static Operand broadcast(const void* p) { return load(p); }
+        static Operand load(const void* p) {
+            uint16_t pair[2];
+            std::memcpy(pair, p, 4);
+            return {load_bf16(pair), load_bf16(pair + 1)};
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) { return acc + a.even * b.even + a.odd * b.odd; }
+    };
+    struct DotI16 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        struct Operand {
+            int16_t v[2];
+        };
+        static Acc zero() { return 0; }
+        static Operand broadcast(const void* p) { return load(p); }
+        static Operand load(const void* p) {
+            Operand x;
+            std::memcpy(&x, p, 4);
+            return x;
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) { return acc + a.v[0] * b.v[0] + a.v[1] * b.v[1]; }
+    };
+    struct DotI8 {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        struct Operand {
+            uint8_t v[4];
+        };
+        static Acc zero() { return 0; }
+        static Operand broadcast(const void* p) { return load(p); }
+        static Operand load(const void* p) {
+            Operand x;
+            std::memcpy(&x, p, 4);
+            return x;
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+            for (int i = 0; i < 4; ++i) acc += a.v[i] * static_cast<int8_t>(b.v[i]);
+            return acc;
+        }
+    };
+
+    // Tile shapes: vectors across, rows down for each family.
+    static constexpr int kTileVectors = 16;
+    static constexpr int kRowsF32 = 2, kRowsBf16 = 2, kRowsI16 = 2, kRowsI8 = 2;
+};
+
+}  // namespace
+}  // namespace qora

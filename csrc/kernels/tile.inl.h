@@ -1,0 +1,87 @@
+// The dot-product tile: every GEMM, every Q·K and every P·V of the engine runs here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define QORA_NOINLINE __declspec(noinline)
+#define QORA_UNROLL
+#elif defined(__clang__)
+#define QORA_NOINLINE __attribute__((noinline))
+#define QORA_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define QORA_NOINLINE __attribute__((noinline))
+#define QORA_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace qora {
+namespace {
+
+// Rows x (Vectors * kWidth) accumulators live in registers for the whole reduction: each step loads `Vectors`
+// vectors of B and broadcasts one dword of A per row. Not inlined, because inside a larger function GCC spills
+// the accumulators; every loop over them is unrolled, because otherwise they stay in memory.
+template <class V, class Dot, int Rows, int Vectors>
+QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
+                            ptrdiff_t c_stride, bool accumulate) {
+    constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
+    using Acc = typename Dot::Acc;
+    Acc acc[Rows][Vectors];
+    QORA_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        QORA_UNROLL
+        for (int v = 0; v < Vectors; ++v) acc[r][v] = Dot::zero();
+    }
+    for (int64_t step = 0; step < steps; ++step) {
+        typename Dot::Operand vectors[Vectors];
+        QORA_UNROLL
+        for (int v = 0; v < Vectors; ++v) vectors[v] = Dot::load(b + v * kVectorBytes);
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            const typename Dot::Operand scalar = Dot::broadcast(a + r * a_stride);
+            QORA_UNROLL
+            for (int v = 0; v < Vectors; ++v) acc[r][v] = Dot::dot(acc[r][v], scalar, vectors[v]);
+        }
+        a += 4;
+        b += Vectors * kVectorBytes;
+    }
+    if (accumulate) {
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            QORA_UNROLL
+            for (int v = 0; v < Vectors; ++v) {
+                const uint8_t* at = c + r * c_stride + v * kVectorBytes;
+                if constexpr (Dot::kFloat)
+                    acc[r][v] = V::add(acc[r][v], V::load(reinterpret_cast<const float*>(at)));
+                else
+                    acc[r][v] = V::add_i(acc[r][v], V::load_i(reinterpret_cast<const int32_t*>(at)));
+            }
+        }
+    }
+    QORA_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        QORA_UNROLL
+        for (int v = 0; v < Vectors; ++v) {
+            uint8_t* at = c + r * c_stride + v * kVectorBytes;
+            if constexpr (Dot::kFloat)
+                V::store(reinterpret_cast<float*>(at), acc[r][v]);
+            else
+                V::store_i(reinterpret_cast<int32_t*>(at), acc[r][v]);
+        }
+    }
+}
+
+// The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
+template <class V, class Dot, int MaxRows>
+void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c, ptrdiff_t c_stride,
+          bool accumulate) {
+    if constexpr (MaxRows > 1) {
+        if (rows < MaxRows)
+            return tile<V, Dot, MaxRows - 1>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
+    }
+    dot_tile<V, Dot, MaxRows, V::kTileVectors>(static_cast<const uint8_t*>(a), a_stride, static_cast<const uint8_t*>(b),
+                                               steps, static_cast<uint8_t*>(c), c_stride, accumulate);
+}
+
+}  // namespace
+}  // namespace qora

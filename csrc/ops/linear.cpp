@@ -1,0 +1,200 @@
+#include "ops/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/parallel.h"
+
+namespace qora {
+namespace {
+
+// Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2, and
+// every panel that comes from memory is used by all of them.
+constexpr int64_t kMaxBlockRows = 192;
+// Steps of a panel that are used before the next: bounds a panel's slice at nr * 4 KiB.
+constexpr int64_t kBlockSteps = 1024;
+// Work items per thread when columns are shared out, so that a slow core does not hold up the others.
+constexpr int64_t kItemsPerThread = 4;
+
+// A thread's scratch. It outlives the op, so that the pages of large buffers are faulted in once.
+struct Scratch {
+    Buffer row, operands, scales, accumulators, hidden;
+};
+
+Scratch& scratch() {
+    thread_local Scratch instance;
+    return instance;
+}
+
+// Encoded rows of a left operand.
+struct Operands {
+    const uint8_t* data;
+    int64_t stride;  // bytes
+    const RowScale* scales;
+    int64_t rows;
+};
+
+Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const LayerNorm& norm,
+                     const PackedLinear& weight, Scratch& s) {
+    const KernelTable& table = weight.table();
+    const int64_t k = weight.in_features(), padded = round_up(k, 64), rows = end - begin;
+    const int64_t stride = padded * family_bytes(weight.family());
+    float* row_scratch = s.row.ensure<float>(2 * padded);
+    auto* data = s.operands.ensure<uint8_t>(rows * stride);
+    auto* scales = s.scales.ensure<RowScale>(rows);
+    for (int64_t r = 0; r < rows; ++r) {
+        const float* row = x.row(table, begin + r, row_scratch);
+        if (norm.gamma != nullptr) {
+            table.layer_norm(row, k, norm.gamma, norm.beta, norm.eps, row_scratch + padded);
+            row = row_scratch + padded;
+        }
+        weight.kernels().encode_row(row, k, padded, 0, data + r * stride, scales + r);
+    }
+    return {data, stride, scales, rows};
+}
+
+void prefetch(const uint8_t* begin, const uint8_t* end) {
+#if defined(__GNUC__)
+    for (; begin < end; begin += 64) __builtin_prefetch(begin, 0, 2);
+#else
+    static_cast<void>(begin), static_cast<void>(end);
+#endif
+}
+
+// Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual) rows
+// that start at `at`.
+void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int64_t last, const Epilogue& epilogue,
+              const Matrix& out, int64_t at, Scratch& s) {
+    const KernelTable& table = weight.table();
+    const FamilyKernels& kernels = weight.kernels();
+    const int64_t nr = table.nr;
+    auto* acc = s.accumulators.ensure<uint8_t>(round_up(a.rows, kernels.mr) * nr * 4);
+
+    EpilogueArgs e{};
+    e.acc = acc;
+    e.acc_stride = nr;
+    e.rows = static_cast<int>(a.rows);
+    e.integer = family_is_integer(weight.family());
+    e.row_scale = a.scales;
+    e.activation = epilogue.activation;
+    e.residual_stride = epilogue.residual.row_stride;
+    e.out_stride = out.row_stride;
+    e.out_bf16 = out.dtype == DType::kBf16;
+    // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
+    const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), kBlockSteps);
+    const int64_t share = round_up(ceil_div(weight.steps() * nr * 4, tiles), 64);
+    for (int64_t p = first; p < last; ++p) {
+        const uint8_t* upcoming = weight.panel(std::min(p + 1, last - 1));
+        for (int64_t step = 0; step < weight.steps(); step += kBlockSteps) {
+            const int64_t steps = std::min(kBlockSteps, weight.steps() - step);
+            const uint8_t* b = weight.panel(p) + step * nr * 4;
+            for (int64_t r = 0; r < a.rows; r += kernels.mr) {
+                prefetch(upcoming, upcoming + share);
+                upcoming += share;
+                const int rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
+                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, rows, acc + r * nr * 4,
+                             nr * 4, step > 0);
+            }
+        }
+        const int64_t col = p * nr;
+        e.cols = static_cast<int>(std::min(nr, weight.out_features() - col));
+        e.col_scale = weight.col_scale() + col;
+        e.col_sum = weight.col_sum() + col;
+        e.bias = weight.bias() + col;
+        e.residual = epilogue.residual.empty() ? nullptr
+                                               : reinterpret_cast<const float*>(epilogue.residual.at(at, col));
+        e.out = out.at(at, col);
+        table.epilogue(e);
+    }
+}
+
+int64_t block_rows(int64_t rows, int mr, int num_threads) {
+    const int64_t threads = num_threads > 0 ? num_threads : qora::num_threads();
+    // Equal blocks, and as many for each thread.
+    const int64_t rounds = ceil_div(rows, threads * kMaxBlockRows);
+    return round_up(ceil_div(rows, threads * rounds), mr);
+}
+
+void check_rows(const char* op, const RowSource& x, const PackedLinear& weight, const ConstMatrix& residual,
+                const Matrix& out, int64_t out_features) {
+    check(x.cols() == weight.in_features(), op,
+          "the input has " + std::to_string(x.cols()) + " features, the weight expects " +
+              std::to_string(weight.in_features()));
+    check(out.rows == x.rows() && out.cols == out_features, op,
+          "the output must be (" + std::to_string(x.rows()) + ", " + std::to_string(out_features) + "), got (" +
+              std::to_string(out.rows) + ", " + std::to_string(out.cols) + ")");
+    check(residual.empty() || (residual.dtype == DType::kF32 && residual.rows == out.rows && residual.cols == out.cols),
+          op, "the residual must be float32 with the shape of the output");
+}
+
+}  // namespace
+
+const float* MatrixRows::row(const KernelTable& table, int64_t i, float* scratch) const {
+    if (matrix_.dtype == DType::kF32) return reinterpret_cast<const float*>(matrix_.at(i));
+    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(matrix_.at(i)), matrix_.cols, scratch);
+    return scratch;
+}
+
+TubeletRows::TubeletRows(const float* clip, Shape shape, Tubelet tubelet)
+    : clip_(clip), shape_(shape), tubelet_(tubelet) {
+    check(tubelet.frames > 0 && tubelet.height > 0 && tubelet.width > 0, "tubelet_embed",
+          "expected a positive tubelet size");
+    grid_t_ = shape.frames / tubelet.frames;
+    grid_h_ = shape.height / tubelet.height;
+    grid_w_ = shape.width / tubelet.width;
+    check(rows() > 0, "tubelet_embed", "the clip is smaller than one tubelet");
+}
+
+const float* TubeletRows::row(const KernelTable&, int64_t i, float* scratch) const {
+    const int64_t w = i % grid_w_, h = i / grid_w_ % grid_h_, t = i / (grid_w_ * grid_h_);
+    float* to = scratch;
+    for (int64_t c = 0; c < shape_.channels; ++c)
+        for (int64_t dt = 0; dt < tubelet_.frames; ++dt) {
+            const int64_t frame = (t * tubelet_.frames + dt) * shape_.channels + c;
+            for (int64_t dy = 0; dy < tubelet_.height; ++dy, to += tubelet_.width) {
+                const int64_t y = h * tubelet_.height + dy;
+                const float* from = clip_ + (frame * shape_.height + y) * shape_.width + w * tubelet_.width;
+                std::memcpy(to, from, static_cast<size_t>(tubelet_.width) * 4);
+            }
+        }
+    return scratch;
+}
+
+void linear(const RowSource& x, const LayerNorm& norm, const PackedLinear& weight, const Epilogue& epilogue,
+            const Matrix& out, int num_threads) {
+    check_rows("linear", x, weight, epilogue.residual, out, weight.out_features());
+    const int64_t threads = num_threads > 0 ? num_threads : qora::num_threads();
+    const int64_t block = block_rows(x.rows(), weight.kernels().mr, num_threads);
+    const int64_t blocks = ceil_div(x.rows(), block);
+    // Few rows: the columns are shared out too, and each share encodes the rows again.
+    const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks);
+    const int64_t chunk = ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));
+    const int64_t chunks = ceil_div(weight.panels(), chunk);
+    parallel_for(blocks * chunks, 1, num_threads, [&](int64_t item, int64_t) {
+        Scratch& s = scratch();
+        const int64_t begin = item / chunks * block, end = std::min(begin + block, x.rows());
+        const int64_t first = item % chunks * chunk, last = std::min(first + chunk, weight.panels());
+        multiply(encode_rows(x, begin, end, norm, weight, s), weight, first, last, epilogue, out, begin, s);
+    });
+}
+
+void mlp(const RowSource& x, const LayerNorm& norm, const PackedLinear& fc1, Activation activation,
+         const PackedLinear& fc2, const ConstMatrix& residual, const Matrix& out, int num_threads) {
+    check_rows("mlp", x, fc1, residual, out, fc2.out_features());
+    check(fc1.out_features() == fc2.in_features(), "mlp",
+          "the first layer gives " + std::to_string(fc1.out_features()) + " features, the second expects " +
+              std::to_string(fc2.in_features()));
+    const int64_t block = block_rows(x.rows(), fc1.kernels().mr, num_threads), width = fc1.out_features();
+    parallel_for(ceil_div(x.rows(), block), 1, num_threads, [&](int64_t item, int64_t) {
+        Scratch& s = scratch();
+        const int64_t begin = item * block, end = std::min(begin + block, x.rows());
+        Matrix hidden{nullptr, DType::kF32, end - begin, width, width};
+        hidden.data = s.hidden.ensure<uint8_t>(hidden.rows * width * 4);
+        multiply(encode_rows(x, begin, end, norm, fc1, s), fc1, 0, fc1.panels(), {activation, {}}, hidden, 0, s);
+        const MatrixRows hidden_rows(as_const(hidden));
+        multiply(encode_rows(hidden_rows, 0, hidden.rows, {}, fc2, s), fc2, 0, fc2.panels(),
+                 {Activation::kNone, residual}, out, begin, s);
+    });
+}
+
+}  // namespace qora

@@ -1,0 +1,157 @@
+#include "ops/pack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/parallel.h"
+
+namespace qora {
+namespace {
+
+float from_bits(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+uint32_t to_bits(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
+
+// Round to nearest even for |x| < 2^22, in a form that compilers vectorise.
+int32_t round_to_int(float x) { return static_cast<int32_t>(to_bits(x + 12582912.0f) - 0x4b400000u); }
+
+uint16_t round_to_bf16(float x) {
+    const uint32_t bits = to_bits(x);
+    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace
+
+float half_to_float(uint16_t half) {
+    const uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+    if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+    // Shifted into place the exponent is too small by 112; the product also turns subnormals into normal numbers.
+    return from_bits(sign | to_bits(from_bits(magnitude << 13) * 0x1p112f));
+}
+
+void dequantise_row(const WeightView& w, int64_t row, float* out) {
+    const int64_t groups = w.groups();
+    switch (w.kind) {
+        case WeightKind::kF32:
+            std::memcpy(out, static_cast<const float*>(w.data) + row * w.cols, static_cast<size_t>(w.cols) * 4);
+            return;
+        case WeightKind::kF16: {
+            const auto* halves = static_cast<const uint16_t*>(w.data) + row * w.cols;
+            for (int64_t i = 0; i < w.cols; ++i) out[i] = half_to_float(halves[i]);
+            return;
+        }
+        case WeightKind::kQ8: {
+            const auto* q = static_cast<const int8_t*>(w.data) + row * groups * kGroupSize;
+            for (int64_t g = 0; g < groups; ++g) {
+                const float scale = half_to_float(w.scales[row * groups + g]);
+                const int64_t at = g * kGroupSize, n = std::min(kGroupSize, w.cols - at);
+                for (int64_t i = 0; i < n; ++i) out[at + i] = scale * static_cast<float>(q[at + i]);
+            }
+            return;
+        }
+        case WeightKind::kQ4: {
+            const auto* q = static_cast<const uint8_t*>(w.data) + row * groups * (kGroupSize / 2);
+            for (int64_t g = 0; g < groups; ++g) {
+                const float scale = half_to_float(w.scales[row * groups + g]);
+                float values[kGroupSize];
+                for (int64_t i = 0; i < kGroupSize / 2; ++i) {
+                    const int byte = q[g * (kGroupSize / 2) + i];
+                    values[2 * i] = scale * static_cast<float>((byte & 15) - 8);
+                    values[2 * i + 1] = scale * static_cast<float>((byte >> 4) - 8);
+                }
+                const int64_t at = g * kGroupSize, n = std::min(kGroupSize, w.cols - at);
+                std::memcpy(out + at, values, static_cast<size_t>(n) * 4);
+            }
+            return;
+        }
+    }
+}
+
+PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features)
+    : table_(&table), family_(family), out_features_(out_features), in_features_(in_features) {
+    check(out_features > 0 && in_features > 0, "pack_linear", "expected positive feature counts");
+    check(family != Family::kI16, "pack_linear", "the i16 family serves attention only");
+    // u8 times s8 summed over the input must fit int32.
+    check(family != Family::kI8 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear",
+          "int8 weights take at most 66311 input features, got " + std::to_string(in_features));
+    steps_ = ceil_div(in_features, family_kr(family));
+    panels_ = ceil_div(out_features, table.nr);
+    panel_bytes_ = steps_ * table.nr * 4;
+    const int64_t columns = panels_ * table.nr;
+    bias_at_ = panels_ * panel_bytes_;
+    col_scale_at_ = bias_at_ + columns * 4;
+    col_sum_at_ = col_scale_at_ + columns * 4;
+    const int64_t bytes = col_sum_at_ + columns * 4;
+    memory_.reserve(static_cast<size_t>(bytes));
+    // Padding columns must be zeros; the panels before the last are overwritten whole, so only their pages are not touched here.
+    const int64_t last_panel = (panels_ - 1) * panel_bytes_;
+    std::memset(memory_.data() + last_panel, 0, static_cast<size_t>(bytes - last_panel));
+}
+
+void PackedLinear::pack_row(int64_t n, const float* row) {
+    const int64_t nr = table_->nr;
+    uint8_t* column = memory_.data() + n / nr * panel_bytes_ + n % nr * 4;
+    const int64_t stride = nr * 4, k = in_features_;
+    switch (family_) {
+        case Family::kF32:
+            for (int64_t i = 0; i < k; ++i) std::memcpy(column + i * stride, row + i, 4);
+            return;
+        case Family::kBf16:
+            for (int64_t step = 0; step < steps_; ++step) {
+                const int64_t i = 2 * step;
+                const uint32_t even = round_to_bf16(row[i]), odd = i + 1 < k ? round_to_bf16(row[i + 1]) : 0;
+                const uint32_t pair = even | odd << 16;
+                std::memcpy(column + step * stride, &pair, 4);
+            }
+            return;
+        case Family::kI8: {
+            float high = 0.0f;
+            for (int64_t i = 0; i < k; ++i) high = std::max(high, std::fabs(row[i]));
+            const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
+            thread_local std::vector<int8_t> values;
+            values.assign(static_cast<size_t>(steps_ * 4), 0);
+            int32_t sum = 0;
+            for (int64_t i = 0; i < k; ++i) {
+                const int32_t q = round_to_int(row[i] * inverse);
+                values[static_cast<size_t>(i)] = static_cast<int8_t>(q);
+                sum += q;
+            }
+            for (int64_t step = 0; step < steps_; ++step)
+                std::memcpy(column + step * stride, values.data() + 4 * step, 4);
+            reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = scale;
+            reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = sum;
+            return;
+        }
+        case Family::kI16: return;  // refused by the constructor
+    }
+}
+
+void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {
+    check(weight.cols == in_features_, "pack_linear",
+          "expected " + std::to_string(in_features_) + " input features, got " + std::to_string(weight.cols));
+    check(at >= 0 && at + weight.rows <= out_features_, "pack_linear",
+          "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) + " lie outside of " +
+              std::to_string(out_features_));
+    auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
+    for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
+    parallel_for(weight.rows, 16, num_threads, [&](int64_t begin, int64_t end) {
+        thread_local std::vector<float> row;
+        row.resize(static_cast<size_t>(in_features_));
+        for (int64_t n = begin; n < end; ++n) {
+            dequantise_row(weight, n, row.data());
+            pack_row(at + n, row.data());
+        }
+    });
+}
+
+}  // namespace qora

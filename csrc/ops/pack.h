@@ -1,0 +1,65 @@
+// Weights in the form that the kernels read.
+#pragma once
+
+#include <cstdint>
+
+#include "core/views.h"
+#include "kernels/kernel_table.h"
+
+namespace qora {
+
+// Stored forms of a weight matrix. Quantised ones hold groups of 32 along the input, one fp16 scale each.
+enum class WeightKind : uint8_t { kF32, kF16, kQ8, kQ4 };
+constexpr int64_t kGroupSize = 32;
+
+// A row-major weight (rows = output features) in the canonical layout of the model file; borrowed memory.
+struct WeightView {
+    WeightKind kind = WeightKind::kF32;
+    int64_t rows = 0, cols = 0;        // cols: input features, without the padding of the last group
+    const void* data = nullptr;        // f32/f16 [rows][cols]; q8 [rows][groups * 32]; q4 [rows][groups * 16], low nibble first, biased by 8
+    const uint16_t* scales = nullptr;  // fp16 [rows][groups], quantised kinds only
+
+    int64_t groups() const { return ceil_div(cols, kGroupSize); }
+};
+
+float half_to_float(uint16_t half);
+
+// Writes row `row` of `weight` as cols float32 values.
+void dequantise_row(const WeightView& weight, int64_t row, float* out);
+
+// A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with its
+// bias. i8 panels carry one scale per output feature: the groups are requantised to the largest |weight| of the
+// feature = 127, which loses less than the activations' own eight bits.
+class PackedLinear {
+public:
+    PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);
+
+    // Fills output features [at, at + weight.rows) from a stored weight, and their bias (null = zeros).
+    void set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads);
+
+    const KernelTable& table() const { return *table_; }
+    const FamilyKernels& kernels() const { return table_->family[static_cast<int>(family_)]; }
+    Family family() const { return family_; }
+    int64_t out_features() const { return out_features_; }
+    int64_t in_features() const { return in_features_; }
+    int64_t steps() const { return steps_; }
+    int64_t panels() const { return panels_; }
+    // Dwords [steps][nr] of one panel.
+    const uint8_t* panel(int64_t index) const { return memory_.data() + index * panel_bytes_; }
+    // Padded to whole panels.
+    const float* bias() const { return reinterpret_cast<const float*>(memory_.data() + bias_at_); }
+    const float* col_scale() const { return reinterpret_cast<const float*>(memory_.data() + col_scale_at_); }
+    const int32_t* col_sum() const { return reinterpret_cast<const int32_t*>(memory_.data() + col_sum_at_); }
+    size_t nbytes() const { return memory_.capacity(); }
+
+private:
+    void pack_row(int64_t n, const float* row);
+
+    const KernelTable* table_;
+    Family family_;
+    int64_t out_features_, in_features_, steps_, panels_, panel_bytes_;
+    int64_t bias_at_, col_scale_at_, col_sum_at_;
+    Buffer memory_;
+};
+
+}  // namespace qora
