@@ -1,0 +1,30 @@
+"""Frames in, arrays out: decoding, choosing and preprocessing video. Knows no model.
+
+>>> source = as_frames("clip.mp4")  # doctest: +SKIP
+>>> pixel_values = load_clips(source, Preprocessing())  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from qora_vision.video.clips import load_clips
+from qora_vision.video.decode import VideoInfo, VideoReader
+from qora_vision.video.images import list_images, read_frames_dir, read_image
+from qora_vision.video.preprocess import Preprocessing
+from qora_vision.video.sampling import dense_indices, temporal_view_indices, uniform_indices, view_indices
+from qora_vision.video.sources import FrameSource, as_frames
+
+__all__ = [
+    "FrameSource",
+    "Preprocessing",
+    "VideoInfo",
+    "VideoReader",
+    "as_frames",
+    "dense_indices",
+    "list_images",
+    "load_clips",
+    "read_frames_dir",
+    "read_image",
+    "temporal_view_indices",
+    "uniform_indices",
+    "view_indices",
+]

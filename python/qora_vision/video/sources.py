@@ -1,0 +1,213 @@
+"""One face for everything that frames come from: a video file, a folder of images, an array, any iterable."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from qora_vision.errors import VideoError
+from qora_vision.video.decode import VideoReader
+from qora_vision.video.images import list_images, read_bgr
+from qora_vision.video.sampling import validate_indices
+
+T = TypeVar("T")
+Frame = NDArray[np.uint8]
+ChannelOrder = Literal["rgb", "bgr"]
+_EXPECTED = "expected (H, W, 3) uint8 frames with values 0 to 255"
+
+
+class FrameSource(ABC):
+    """Frames numbered from 0, handed to a function one at a time.
+
+    Attributes
+    ----------
+    channel_order
+        Of the frames that `transform` gets: "rgb", or "bgr" where converting here would be a wasted pass.
+    """
+
+    channel_order: ChannelOrder = "rgb"
+
+    @abstractmethod
+    def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
+        """Apply `transform` to each of these frames once and return the results by frame number.
+
+        `transform` gets (H, W, 3) uint8 and must not keep it. Raises VideoError for a number past the end.
+        """
+
+    @abstractmethod
+    def select(
+        self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
+    ) -> tuple[int, dict[int, T]]:
+        """`pick` what `choose` names for the true number of frames; returns that number too."""
+
+
+class VideoFile(FrameSource):
+    """A video file; see `VideoReader.select` for what a selection costs."""
+
+    channel_order: ChannelOrder = "bgr"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        VideoReader(self.path).close()  # what cannot be opened is reported here, before any work
+
+    def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
+        """Decode up to the last wanted frame."""
+        with VideoReader(self.path) as reader:
+            return reader.pick(indices, transform)
+
+    def select(
+        self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
+    ) -> tuple[int, dict[int, T]]:
+        """Decode the clip once, twice if its container lies about the number of frames."""
+        with VideoReader(self.path) as reader:
+            return reader.select(choose, transform)
+
+
+class _Counted(FrameSource):
+    """A source whose length is known and whose frames are at hand in any order."""
+
+    @abstractmethod
+    def _total(self) -> int: ...
+
+    @abstractmethod
+    def _frame(self, index: int) -> Frame: ...
+
+    def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
+        wanted = validate_indices(sorted(set(indices)), total=self._total())
+        return {index: transform(self._frame(index)) for index in wanted}
+
+    def select(
+        self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
+    ) -> tuple[int, dict[int, T]]:
+        return self._total(), self.pick(choose(self._total()), transform)
+
+
+class ImageFolder(_Counted):
+    """A folder of images in natural order; only the chosen files are read. Sizes may differ."""
+
+    channel_order: ChannelOrder = "bgr"
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.paths = list_images(folder)
+
+    def _total(self) -> int:
+        return len(self.paths)
+
+    def _frame(self, index: int) -> Frame:
+        return read_bgr(self.paths[index])
+
+
+class FrameList(_Counted):
+    """Frames in memory: an array or a list; not copied."""
+
+    def __init__(self, frames: Sequence[Frame] | Frame, channel_order: ChannelOrder = "rgb") -> None:
+        self.frames = frames
+        self.channel_order = channel_order
+
+    def _total(self) -> int:
+        return len(self.frames)
+
+    def _frame(self, index: int) -> Frame:
+        return self.frames[index]
+
+
+def check_frame(frame: Any, name: str = "the frame") -> Frame:
+    """Return `frame` as an array if it is (H, W, 3) uint8 with at least one pixel.
+
+    Anything that NumPy reads as such an array is taken, an RGB PIL image for one.
+
+    Raises
+    ------
+    VideoError
+        With the shape and dtype found, and a hint for the usual mistakes.
+    """
+    array = np.asarray(frame)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0:
+        return array
+    raise VideoError(f"{name} has shape {array.shape} and dtype {array.dtype}; {_EXPECTED}{_hint(array)}")
+
+
+def _hint(array: NDArray[Any]) -> str:
+    if array.size == 0:
+        return ": it has no pixels"
+    if array.ndim == 3 and array.shape[0] == 3:
+        return ": move the channels last, frame.transpose(1, 2, 0)"
+    if array.ndim == 2:
+        return ": repeat a grey frame, np.stack([grey] * 3, axis=-1)"
+    if array.ndim == 3 and array.shape[2] == 4:
+        return ": drop alpha, frame[..., :3]"
+    if array.dtype.kind == "f":
+        return ": scale to 0..255 and convert, (frame * 255).round().astype(np.uint8) for values in 0..1"
+    return ""
+
+
+def check_clip(frames: NDArray[Any]) -> Frame:
+    """Return `frames` if it is (T, H, W, 3) uint8 with at least one frame.
+
+    Raises
+    ------
+    VideoError
+        With the shape and dtype found.
+    """
+    if frames.ndim == 3:
+        raise VideoError(
+            f"got one array of shape {frames.shape}; expected a clip (T, H, W, 3): add an axis, frames[None]"
+        )
+    if frames.ndim != 4:
+        raise VideoError(
+            f"got an array of shape {frames.shape}; expected a clip of shape (T, H, W, 3), uint8"
+        )
+    if frames.shape[0] == 0:
+        raise VideoError("the clip has no frames: expected an array of shape (T, H, W, 3) with T at least 1")
+    check_frame(frames[0], f"the clip of shape {frames.shape}: each frame")
+    return frames
+
+
+def as_frames(source: Any, channel_order: ChannelOrder = "rgb") -> FrameSource:
+    """Give uniform access to frames.
+
+    Parameters
+    ----------
+    source
+        The path of a video file or of a folder of images, a (T, H, W, 3) uint8 array, or an iterable of
+        (H, W, 3) uint8 frames of any sizes. An iterable is read to its end and its frames are held: how many
+        there are decides which are used. A `FrameSource` is returned as it is.
+    channel_order
+        "rgb" or "bgr" (what cv2 reads): of arrays and iterables. Files know their own.
+
+    Raises
+    ------
+    OSError
+        If a path does not exist or cannot be read.
+    VideoError
+        If the source holds no frames, cannot be opened, or has a wrong shape or dtype.
+    ValueError
+        If channel_order is neither "rgb" nor "bgr".
+    """
+    if channel_order not in get_args(ChannelOrder):
+        raise ValueError(f'channel_order must be "rgb" or "bgr", got {channel_order!r}')
+    if isinstance(source, FrameSource):
+        return source
+    if isinstance(source, bytes):
+        raise VideoError(
+            "got bytes; expected a path, an array of shape (T, H, W, 3) or an iterable of frames"
+        )
+    if isinstance(source, (str, os.PathLike)):
+        return ImageFolder(source) if Path(source).is_dir() else VideoFile(source)
+    if isinstance(source, np.ndarray):
+        return FrameList(check_clip(source), channel_order)
+    try:
+        items = list(source)
+    except TypeError:
+        raise VideoError(
+            f"cannot read frames from {type(source).__name__}: expected a path, a (T, H, W, 3) uint8 array "
+            "or an iterable of (H, W, 3) uint8 frames"
+        ) from None
+    if not items:
+        raise VideoError("the iterable gave no frames: at least 1 is needed")
+    return FrameList([check_frame(item, f"frame {i}") for i, item in enumerate(items)], channel_order)
