@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from qora_vision.weights.checkpoints import open_checkpoint
 
 DATA = Path(__file__).parent / "data"
 BASE = np.arange(24, dtype=np.float32)
@@ -31,3 +32,9 @@ def assert_holds(checkpoint, expected):
     for name, values in expected.items():
         assert name in checkpoint and checkpoint.shape(name) == values.shape
         np.testing.assert_array_equal(checkpoint.read(name), values, strict=True)
+
+
+def read_all(path):
+    """Copies of all tensors; the file is unmapped on return, so that any system lets it be written again."""
+    checkpoint = open_checkpoint(path)
+    return {name: np.array(checkpoint.read(name)) for name in checkpoint}

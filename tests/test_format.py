@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,22 @@ def test_version_1_loads_for_ever():
     np.testing.assert_array_equal(model.tensors["positions"], np.arange(6).reshape(1, 2, 3) / np.float16(8))
     assert model.tensors["temperature"].shape == () and model.tensors["temperature"] == 1.5
     assert model.tensors["empty"].shape == (0, 4)
+
+
+def test_checksums_are_as_documented():
+    """Computed here from the words of docs/format.md alone."""
+    raw = (DATA / "v1.qora-vision").read_bytes()
+    start = 8 + len('{"__metadata__":{"header_sha256":"')
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:end])
+    blank = raw[:start] + b"0" * 64 + raw[start + 64 : end]
+    assert end % 64 == 0
+    assert header["__metadata__"]["header_sha256"] == hashlib.sha256(blank).hexdigest()
+    checksums = json.loads(header.pop("__metadata__")["checksums"])
+    for name, entry in header.items():
+        begin, stop = entry["data_offsets"]
+        assert checksums.pop(name) == f"crc32:{zlib.crc32(raw[end + begin : end + stop]):08x}"
+    assert not checksums
 
 
 # damage
