@@ -1,0 +1,86 @@
+"""Entry point of the console script: verbs, exit status, errors on one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import qora_vision
+from qora_vision.cli import classify, convert, doctor, info, vivit
+from qora_vision.cli.options import UsageError
+from qora_vision.cli.output import print_error
+
+EPILOG = """\
+examples:
+  qora-vision convert path/to/checkpoint -o vivit.qora-vision
+  qora-vision classify clip.mp4 --model vivit.qora-vision
+  qora-vision VERB --help
+
+Results go to stdout; progress, notes and errors to stderr.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+environment:
+  QORA_VISION_MODEL        model of `classify` when --model is not given
+  QORA_VISION_ISA          instruction set to use (`qora-vision doctor` lists them)
+  QORA_VISION_NUM_THREADS  threads to use when --threads is not given
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all verbs; each sets `run` (what to call) and `parser` (its own) as defaults."""
+    parser = argparse.ArgumentParser(
+        prog="qora-vision",
+        description="Say what happens in a video, on an ordinary CPU.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {qora_vision.__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    for verb in (classify, vivit, convert, info, doctor):
+        verb.add_parser(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 1 failed (the reason is on stderr, on one line), 2 wrong usage, 130 interrupted
+        from the keyboard, 141 when whatever read stdout stopped reading.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        # A file name that the terminal's encoding cannot show must not end the run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        arguments = build_parser().parse_args(argv)
+        try:
+            status: int = arguments.run(arguments)
+        except UsageError as error:
+            arguments.parser.error(str(error))
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse has printed help, version or the usage error
+        return done.code if isinstance(done.code, int) else 0
+    except KeyboardInterrupt:
+        print("qora-vision: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; without this the interpreter complains when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError:
+        print_error("out of memory")
+        return 1
+    except (qora_vision.QoraVisionError, OSError) as error:
+        print_error(error)
+        return 1
+    return status

@@ -1,0 +1,148 @@
+"""`qora-vision classify`: any number of clips, one model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+import qora_vision
+from qora_vision.cli.options import (
+    UsageError,
+    Verbs,
+    add_conversion_options,
+    add_json_option,
+    new_parser,
+    positive_int,
+    view_counts,
+)
+from qora_vision.cli.output import print_error, print_json, print_ranking
+from qora_vision.cli.progress import Progress
+
+MODEL_VARIABLE = "QORA_VISION_MODEL"
+
+DESCRIPTION = "Say what happens in each clip: the most probable labels with their scores."
+
+EPILOG = """\
+examples:
+  qora-vision classify clip.mp4 --model vivit.qora-vision
+  qora-vision classify *.mp4 frames/ --model path/to/checkpoint --top-k 3
+  qora-vision classify clip.mp4 --model vivit.qora-vision --sampling dense --views 4x3
+  qora-vision classify *.mp4 --model vivit.qora-vision --json | jq -r .source
+
+With --json each clip gives one line, written when it is done: an object with
+"source" and "predictions", or with "source" and "error". A clip that cannot be
+used is reported and the others go on; the exit status is then 1.
+"""
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the console script."""
+    parser = new_parser(
+        verbs,
+        "classify",
+        summary="label videos and folders of frames",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="video file, or folder of images")
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        default=os.environ.get(MODEL_VARIABLE),
+        help=f".qora-vision file or checkpoint directory (default: ${MODEL_VARIABLE})",
+    )
+    parser.add_argument(
+        "--top-k",
+        metavar="K",
+        type=positive_int,
+        default=5,
+        help="labels for each clip (default: %(default)s)",
+    )
+    add_json_option(parser, "one JSON object a line and clip")
+    clip = parser.add_argument_group("choosing frames")
+    clip.add_argument(
+        "--sampling",
+        choices=("uniform", "dense"),
+        help="spread frames over the whole clip, or take them at a stride from its middle "
+        "(default: as the model says)",
+    )
+    clip.add_argument("--stride", metavar="N", type=positive_int, help="step of dense sampling, in frames")
+    clip.add_argument(
+        "--views",
+        metavar="TxS",
+        type=view_counts,
+        default=(1, 1),
+        help="average T temporal and S spatial crops, for example 4x3 (default: 1x1)",
+    )
+    add_conversion_options(parser)
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--compute",
+        choices=("auto", "bf16", "exact"),
+        default="auto",
+        help="arithmetic: the fastest that this CPU has, bfloat16, or float32 throughout "
+        "(default: %(default)s)",
+    )
+    engine.add_argument(
+        "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Classify every source; go on after one that fails."""
+    if not arguments.model:
+        raise UsageError(
+            f"no model: give --model, or set {MODEL_VARIABLE}, to a .qora-vision file (`qora-vision convert` "
+            "writes one) or to a checkpoint directory"
+        )
+    if arguments.stride and arguments.sampling != "dense":
+        raise UsageError("--stride goes with --sampling dense")
+    with Progress() as progress:
+        model = qora_vision.load(
+            arguments.model,
+            weights=arguments.weights,
+            compute=arguments.compute,
+            threads=arguments.threads,
+            value_range=arguments.value_range,
+            labels=arguments.labels,
+            progress=progress,
+        )
+        if arguments.top_k > len(model.labels):
+            raise UsageError(f"--top-k {arguments.top_k}: the model has {len(model.labels)} labels")
+        failed = 0
+        for done, source in enumerate(arguments.sources):
+            if len(arguments.sources) > 1:
+                progress(done, len(arguments.sources), "clips")
+            failed += not _classify(model, source, arguments, progress)
+    return 1 if failed else 0
+
+
+def _classify(
+    model: qora_vision.VideoClassifier, source: str, arguments: argparse.Namespace, progress: Progress
+) -> bool:
+    """Classify one source and print its result or its error; return whether it went well."""
+    try:
+        prediction = model.classify(
+            source,
+            top_k=arguments.top_k,
+            sampling=arguments.sampling,
+            stride=arguments.stride,
+            views=arguments.views,
+        )
+    except (qora_vision.QoraVisionError, OSError) as error:
+        progress.close()
+        message = str(error)
+        print_error(message if source in message else f"{source}: {message}")
+        if arguments.json:
+            print_json({"source": source, "error": message})
+        return False
+    progress.close()
+    if arguments.json:
+        result: dict[str, Any] = {"source": source, **prediction.to_dict()}
+        print_json(result)
+    else:
+        print(source)
+        print_ranking(prediction)
+    return True

@@ -1,0 +1,64 @@
+"""`qora-vision convert`: a checkpoint into a .qora-vision file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import qora_vision
+from qora_vision.cli.options import Verbs, add_conversion_options, add_json_option, new_parser
+from qora_vision.cli.output import format_bytes, print_json
+from qora_vision.cli.progress import Progress
+
+DESCRIPTION = """\
+Convert a checkpoint into one .qora-vision file: quantised weights with config,
+preprocessing, labels, origin and checksums. One file serves every CPU.
+"""
+
+EPILOG = """\
+examples:
+  qora-vision convert path/to/vivit-b-16x2-kinetics400 -o vivit.qora-vision
+  qora-vision convert path/to/checkpoint -o vivit-f16.qora-vision --weights f16 --labels names.txt
+
+An existing file is replaced only after the new one is complete on disk.
+"""
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the console script."""
+    parser = new_parser(
+        verbs, "convert", summary="write a .qora-vision file", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="checkpoint directory, or a .qora-vision file"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
+    add_json_option(parser, "what was written as a JSON object")
+    add_conversion_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, save, say what was written."""
+    with Progress() as progress:
+        model = qora_vision.load(
+            arguments.source,
+            weights=arguments.weights,
+            value_range=arguments.value_range,
+            labels=arguments.labels,
+            progress=progress,
+        )
+    model.save(arguments.output)
+    size = arguments.output.stat().st_size
+    if arguments.json:
+        print_json(
+            {
+                "output": str(arguments.output),
+                "architecture": model.architecture,
+                "weights": model.quantization,
+                "file_size": size,
+            }
+        )
+    else:
+        print(f"{arguments.output}: {model.architecture}, {model.quantization} weights, {format_bytes(size)}")
+    return 0

@@ -1,0 +1,68 @@
+"""Options that several verbs share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TypeAlias
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+WEIGHTS = ("q4", "q8", "f16", "f32")
+
+
+class UsageError(Exception):
+    """A command line that argparse accepts and that still makes no sense: exit status 2."""
+
+
+def new_parser(
+    verbs: Verbs, name: str, *, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """Add the parser of one verb; the epilog is printed as written."""
+    return verbs.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_conversion_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a checkpoint is read: precision, value range, labels."""
+    group = parser.add_argument_group("reading a checkpoint (a .qora-vision file has these decided)")
+    group.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="precision of the weights in memory: 4-bit, 8-bit, half or single (default: q4)",
+    )
+    group.add_argument(
+        "--value-range",
+        choices=("original", "hf"),
+        help="what pixels become: what the model was trained with, or what the checkpoint's own "
+        "preprocessor_config.json computes (default: original)",
+    )
+    group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+
+
+def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} on stdout, for programs")
+
+
+def positive_int(text: str) -> int:
+    """Parse an integer of at least one."""
+    number = int(text) if text.strip().isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return number
+
+
+def view_counts(text: str) -> tuple[int, int]:
+    """Parse `4x3`: temporal and spatial views."""
+    temporal, _, spatial = text.partition("x")
+    try:
+        return positive_int(temporal), positive_int(spatial)
+    except argparse.ArgumentTypeError:
+        message = f"'{text}' is not temporal x spatial views, such as 4x3"
+        raise argparse.ArgumentTypeError(message) from None

@@ -1,0 +1,109 @@
+"""`qora-vision vivit`: the command line of the system that qora-vision succeeds, word for word."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import qora_vision
+from qora_vision.cli.options import UsageError, Verbs, new_parser
+from qora_vision.cli.output import format_bytes, format_seconds, print_fields, print_note, print_ranking
+from qora_vision.cli.progress import Progress
+
+TOP_K = 5
+
+DESCRIPTION = """\
+Classify one clip with ViViT and report what it took. 32 frames are spread over
+the whole clip; the weights are quantised to 4 bits while they load.
+"""
+
+EPILOG = """\
+examples:
+  qora-vision vivit --frames ./my_frames/ --model-path ../ViViT/
+  qora-vision vivit --video clip.mp4 --model-path ../ViViT/ --save model.qora-vision
+  qora-vision vivit --load model.qora-vision --frames ./my_frames/
+
+A checkpoint directory holds config.json, preprocessor_config.json and
+model.safetensors (or its shards, or pytorch_model.bin), as Hugging Face saves
+them. `qora-vision classify` takes several clips and has more options.
+"""
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the console script."""
+    parser = new_parser(
+        verbs,
+        "vivit",
+        summary="classify one clip with ViViT, with a report",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
+    clip = parser.add_mutually_exclusive_group(required=True)
+    clip.add_argument(
+        "--frames", metavar="DIR", type=Path, help="folder of JPEG or PNG images, in natural order"
+    )
+    clip.add_argument("--video", metavar="FILE", type=Path, help="video file, decoded by OpenCV")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model-path", metavar="DIR", type=Path, help="Hugging Face checkpoint of a ViViT")
+    model.add_argument("--load", metavar="FILE", type=Path, help=".qora-vision file, from --save or convert")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="write the model to a .qora-vision file")
+    parser.add_argument("--f16", action="store_true", help="half-precision weights instead of 4-bit ones")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, save if asked to, classify, report."""
+    if arguments.f16 and arguments.load:
+        raise UsageError("--f16 goes with --model-path: a file given with --load has its precision already")
+    clip = _clip(arguments)
+    start = time.perf_counter()
+    with Progress() as progress:
+        model = qora_vision.load(
+            arguments.load or arguments.model_path,
+            weights="f16" if arguments.f16 else None,
+            progress=progress,
+        )
+    load_seconds = time.perf_counter() - start
+    if model.architecture != "vivit":
+        source = arguments.load or arguments.model_path
+        raise qora_vision.CheckpointError(
+            f"{source}: is a model of architecture '{model.architecture}', this verb runs ViViT; "
+            "use `qora-vision classify`"
+        )
+    if arguments.save:
+        model.save(arguments.save)
+        print_note(f"saved {arguments.save}, {format_bytes(arguments.save.stat().st_size)}")
+    prediction = model.classify(clip, top_k=min(TOP_K, len(model.labels)))
+    seconds = prediction.timings
+    embedding_norm = float(np.linalg.norm(prediction.embedding))
+    print_fields(
+        [
+            ("Clip", f"{clip}, {len(prediction.frame_indices)} frames"),
+            ("Tubelets", f"{model.config.num_tubelets}"),
+            ("Sequence", f"{model.config.sequence_length} tokens"),
+            ("Embedding", f"{model.config.embed_dim} dimensions, L2 norm {embedding_norm:.4f}"),
+            ("Weights", f"{model.quantization}, {format_bytes(model.weights_nbytes)} in memory"),
+            ("Engine", f"{model.isa}, compute {model.compute}"),
+            ("Load time", format_seconds(load_seconds)),
+            (
+                "Clip time",
+                f"{format_seconds(seconds['decode'] + seconds['preprocess'])} to decode and resize",
+            ),
+            ("Forward time", format_seconds(seconds["forward"])),
+        ]
+    )
+    print()
+    print_ranking(prediction)
+    return 0
+
+
+def _clip(arguments: argparse.Namespace) -> Path:
+    """Return the clip's path, after a look that its kind is the one that was named."""
+    path: Path = arguments.frames or arguments.video
+    if arguments.frames and path.is_file():
+        raise UsageError(f"--frames takes a folder of images and {path} is a file: use --video")
+    if arguments.video and path.is_dir():
+        raise UsageError(f"--video takes a file and {path} is a folder: use --frames")
+    return path
