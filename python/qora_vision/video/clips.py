@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision.video.preprocess import SPATIAL_VIEWS, Preprocessing, SpatialCrop, join_frames
 from qora_vision.video.sampling import validate_indices, view_indices
 from qora_vision.video.sources import Frame, FrameSource

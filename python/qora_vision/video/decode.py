@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision.errors import VideoError
 from qora_vision.video._opencv import cv2, quiet
 from qora_vision.video.sampling import validate_indices
@@ -309,8 +310,8 @@ class VideoReader:
         if head.startswith(b"version https://git-lfs"):
             return f"{self.path} is a Git LFS pointer, not the video itself: fetch it with `git lfs pull`"
         return (
-            f"cannot open {self.path} as a video: not a container that OpenCV {cv2.__version__} reads, or "
-            "one that is damaged or cut off (an MP4 that lost the index at its end cannot be opened); check the "
+            f"cannot open {self.path} as a video: OpenCV {cv2.__version__} does not read this container, or "
+            "it is damaged or cut off (an MP4 that lost the index at its end cannot be opened); check the "
             f"file or re-encode the original: {_REENCODE.format(name=self.path.name)}"
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision.errors import VideoError
 from qora_vision.video._opencv import cv2, quiet
 
@@ -18,7 +19,7 @@ _DIGITS = re.compile(r"(\d+)")
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which numbers in names count as numbers: f2.png, f10.png; letters ignore case."""
     parts = (part for part in _DIGITS.split(name.casefold()) if part)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

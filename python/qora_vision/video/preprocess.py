@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision.errors import CheckpointError, ModelFileError, VideoError
 from qora_vision.video.hf_config import ValueRange, read_hf_config
 from qora_vision.video.resize import RESAMPLES, RESIZE_RULES, Resample, ResizeRule, lookup, resize

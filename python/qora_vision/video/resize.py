@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision import _core
 
 Resample = Literal["bilinear", "bicubic"]
@@ -55,10 +56,7 @@ def resize(
         For a wrong shape, dtype, size, filter or rule, or a crop outside the output.
     """
     contiguous = np.ascontiguousarray(frames)
-    return cast(
-        "NDArray[np.uint8]",
-        _core.resize_u8(contiguous, size[0], size[1], resample, rule, crop, num_threads),
-    )
+    return _core.resize_u8(contiguous, size[0], size[1], resample, rule, crop, num_threads)
 
 
 def lookup(

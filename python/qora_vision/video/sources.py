@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qora_vision.errors import VideoError
 from qora_vision.video.decode import VideoReader
 from qora_vision.video.images import list_images, read_bgr
