@@ -6,6 +6,7 @@
 #include <string>
 #include <tuple>
 
+#include "bindings/bindings.h"
 #include "core/views.h"
 #include "ops/resize.h"
 
@@ -96,6 +97,8 @@ void lookup_u8(const py::array& frames, const py::array& table, py::array out, b
 
 }  // namespace
 
+namespace qora {
+
 void bind_resize(py::module_& m) {
     m.def("resize_u8", &resize_u8, py::arg("frames"), py::arg("out_height"), py::arg("out_width"),
           py::arg("filter"), py::arg("rule"), py::arg("crop") = py::none(), py::arg("num_threads") = 0,
@@ -104,3 +107,5 @@ void bind_resize(py::module_& m) {
           py::arg("reverse_channels") = false, py::arg("num_threads") = 0,
           "out[t, c] = table[c][frames[t, :, :, c]]: (T, H, W, 3) uint8 to (T, 3, H, W) float32.");
 }
+
+}  // namespace qora

@@ -1,0 +1,36 @@
+"""Video understanding on ordinary CPUs.
+
+>>> import qora_vision
+>>> clf = qora_vision.load("model.qora-vision")  # doctest: +SKIP
+>>> for label, score in clf.classify("clip.mp4"):  # doctest: +SKIP
+...     print(f"{score:6.1%}  {label}")
+"""
+
+from importlib.metadata import version
+
+from qora_vision.classifier import VideoClassifier, list_models, load
+from qora_vision.errors import CheckpointError, IsaError, ModelFileError, QoraVisionError, VideoError
+from qora_vision.ops import available_isas, cpu_info, set_num_threads
+from qora_vision.prediction import Prediction
+from qora_vision.weights.format import ModelHeader as ModelInfo
+from qora_vision.weights.format import read_header as read_info
+
+__version__ = version("qora-vision")
+
+__all__ = [
+    "CheckpointError",
+    "IsaError",
+    "ModelFileError",
+    "ModelInfo",
+    "Prediction",
+    "QoraVisionError",
+    "VideoClassifier",
+    "VideoError",
+    "__version__",
+    "available_isas",
+    "cpu_info",
+    "list_models",
+    "load",
+    "read_info",
+    "set_num_threads",
+]

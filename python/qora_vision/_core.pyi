@@ -1,0 +1,102 @@
+"""Types of the native module."""
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+_Floats = NDArray[np.float32]
+_Norm = tuple[_Floats, _Floats, float]
+
+class TableInfo(TypedDict):
+    nr: int
+    mr: dict[str, int]
+    auto_quantized: str
+    auto_float: str
+    auto_attention: str
+
+class PackedLinear:
+    def __init__(self, isa: str, family: str, out_features: int, in_features: int) -> None: ...
+    def set_rows(
+        self, at: int, data: _Array, scales: _Array | None, bias: _Floats | None, threads: int = 0
+    ) -> None: ...
+    @property
+    def out_features(self) -> int: ...
+    @property
+    def in_features(self) -> int: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def available_isas() -> list[str]: ...
+def default_isa() -> str: ...
+def cpu_name() -> str: ...
+def num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def uses_openmp() -> bool: ...
+def table_info(isa: str) -> TableInfo: ...
+def quantize(weight: _Floats, kind: str, threads: int = 0) -> tuple[_Array, NDArray[np.uint16]]: ...
+def linear(
+    x: _Array,
+    weight: PackedLinear,
+    norm: _Norm | None,
+    activation: str | None,
+    residual: _Array | None,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def mlp(
+    x: _Array,
+    norm: _Norm | None,
+    fc1: PackedLinear,
+    activation: str | None,
+    fc2: PackedLinear,
+    residual: _Array | None,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def attention(
+    q: _Array,
+    k: _Array,
+    v: _Array,
+    scale: float,
+    family: str,
+    isa: str,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def layer_norm(
+    x: _Array,
+    gamma: _Floats,
+    beta: _Floats,
+    eps: float,
+    isa: str,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def tubelet_embed(
+    clip: _Floats,
+    tubelet: tuple[int, int, int],
+    weight: PackedLinear,
+    residual: _Array | None,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def resize_u8(
+    frames: NDArray[np.uint8],
+    out_height: int,
+    out_width: int,
+    filter: str,
+    rule: str,
+    crop: tuple[int, int, int, int] | None = None,
+    num_threads: int = 0,
+) -> NDArray[np.uint8]: ...
+def lookup_u8(
+    frames: NDArray[np.uint8],
+    table: _Floats,
+    out: _Floats,
+    reverse_channels: bool = False,
+    num_threads: int = 0,
+) -> None: ...

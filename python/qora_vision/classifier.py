@@ -1,0 +1,272 @@
+"""`load()` and `VideoClassifier`: the package's front door."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qora_vision.errors import VideoError
+from qora_vision.loading import LoadedModel, Progress, ValueRange, Weights, load_model
+from qora_vision.models.base import Config
+from qora_vision.models.registry import ARCHITECTURES
+from qora_vision.ops import Compute, Engine
+from qora_vision.prediction import Prediction, best_classes
+from qora_vision.video import Preprocessing, as_frames, load_clips
+from qora_vision.weights.format import write_model
+
+FloatArray = NDArray[np.float32]
+# A video file or a folder of images, a (T, H, W, 3) uint8 array, or (H, W, 3) uint8 frames one by one.
+Frames = str | PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
+# A rule, or frame numbers.
+Sampling = Literal["uniform", "dense"] | Sequence[int]
+
+
+def load(
+    src: str | PathLike[str],
+    *,
+    weights: Weights | None = None,
+    compute: Compute = "auto",
+    threads: int | None = None,
+    value_range: ValueRange | None = None,
+    labels: str | PathLike[str] | Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> VideoClassifier:
+    """Load a video classifier.
+
+    Parameters
+    ----------
+    src
+        A `.qora-vision` file, or a Hugging Face checkpoint directory: `config.json`, optionally
+        `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards.
+    weights
+        Precision to store a checkpoint's weights in: "q4" (the default), "q8", "f16" or "f32". A
+        `.qora-vision` file keeps its own.
+    compute
+        "auto": the fastest arithmetic this CPU has (int8 against quantised weights, bf16, int16 or float32).
+        "bf16": bf16 operands with float32 sums. "exact": float32 throughout.
+    threads
+        Threads of this model; None: whatever `set_num_threads` says.
+    value_range
+        Pixel values of a ViViT checkpoint: "original" (the default), [-1, 1] as the weights were trained, or
+        "hf", what the Hugging Face processor computes ([-3, 1] as published). docs/video.md says more.
+    labels
+        Class names in place of the model's own: a sequence, or a file (one a line, or JSON).
+    progress
+        Called with (done, total, what) while weights are converted.
+
+    Returns
+    -------
+    VideoClassifier
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If `src` does not exist or cannot be read.
+    CheckpointError, ModelFileError
+        If it is damaged, incomplete or of an unsupported architecture; both are `ValueError`s.
+    IsaError
+        If `QORA_VISION_ISA` names an instruction set that this CPU lacks.
+    ValueError
+        If an argument is invalid.
+    """
+    engine = Engine(compute, threads=threads)
+    names = labels if isinstance(labels, Sequence | None) else Path(labels)
+    model = load_model(
+        Path(src), weights=weights, value_range=value_range, labels=names, threads=threads, progress=progress
+    )
+    return VideoClassifier(model, engine)
+
+
+def list_models() -> list[dict[str, str]]:
+    """Return the architectures that can be loaded: `name`, `title` and `hf_model_type` of each."""
+    fields = ("name", "title", "hf_model_type")
+    return [{field: getattr(entry, field) for field in fields} for entry in ARCHITECTURES]
+
+
+class VideoClassifier:
+    """A model with its labels and preprocessing. Make one with `load`; it may be used from several threads.
+
+    Attributes
+    ----------
+    config
+        Shape of the network, a frozen dataclass.
+    labels
+        Class names, or the generic "class 0", "class 1", ... where the model has none.
+    num_frames
+        Frames of a clip.
+    architecture, quantization, provenance
+        What the model file says of itself.
+    preprocessing
+        How frames are chosen and prepared.
+    compute, isa
+        Arithmetic and instruction set in use.
+    """
+
+    def __init__(self, model: LoadedModel, engine: Engine) -> None:
+        self._file = model.file
+        self._engine = engine
+        self._model = model.architecture.build(model.config, model.file.tensors, engine)
+        self.config: Config = model.config
+        self.preprocessing: Preprocessing = model.preprocessing
+        self.architecture: str = model.architecture.name
+        self.quantization: str = model.file.quantization
+        self.provenance: dict[str, Any] = dict(model.file.provenance)
+        self.labels: list[str] = model.file.labels or [f"class {i}" for i in range(model.config.num_classes)]
+        self.num_frames: int = model.config.num_frames
+        self.compute: str = engine.compute
+        self.isa: str = engine.isa
+
+    def __repr__(self) -> str:
+        return (
+            f"<VideoClassifier {self.architecture}: {len(self.labels)} classes, {self.num_frames} frames, "
+            f"{self.quantization}, compute={self.compute!r}, isa={self.isa!r}>"
+        )
+
+    @property
+    def weights_nbytes(self) -> int:
+        """Bytes of the weights as they lie in memory, packed for the kernels."""
+        return self._model.nbytes
+
+    def classify(
+        self,
+        frames: Frames,
+        top_k: int = 5,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+    ) -> Prediction:
+        """Name the actions of a video.
+
+        Parameters
+        ----------
+        frames
+            A path to a video or to a folder of images, a (T, H, W, 3) uint8 array, or an iterable of
+            (H, W, 3) uint8 frames. `num_frames` of them are chosen by the sampling rule.
+        top_k
+            Number of classes, 1 to all.
+        channel_order
+            Of arrays: "rgb", or "bgr" for what cv2 reads.
+        sampling
+            "uniform": spread over the whole video. "dense": every `stride`-th frame around the middle.
+            Or `num_frames` frame numbers. None: the model's own rule.
+        stride
+            For "dense"; None: the model's own.
+        views
+            (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
+            (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        VideoError
+            If the video is missing frames, damaged, of an unsupported codec, or an array of the wrong kind.
+        ValueError
+            If another argument is invalid.
+        FileNotFoundError
+            If there is nothing at the path.
+        """
+        self._check_top_k(top_k)
+        started = time.perf_counter()
+        clips = self.preprocess(frames, channel_order, sampling=sampling, stride=stride, views=views)
+        prepared = time.perf_counter()
+        logits, embedding = self._run(clips)
+        timings = {"preprocess": prepared - started, "forward": time.perf_counter() - prepared}
+        return best_classes(logits.mean(axis=0), embedding.mean(axis=0), self.labels, top_k, timings)
+
+    def embed(
+        self,
+        frames: Frames,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+    ) -> FloatArray:
+        """Return what feeds the classifier head, (hidden,) float32; arguments and errors as for `classify`."""
+        clips = self.preprocess(frames, channel_order, sampling=sampling, stride=stride, views=views)
+        return self._run(clips)[1].mean(axis=0)
+
+    def preprocess(
+        self,
+        frames: Frames,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+    ) -> FloatArray:
+        """Return exactly what `classify` feeds `forward`: (views, T, C, H, W) float32; (1, T, C, H, W) by default.
+
+        Arguments and errors as for `classify`.
+        """
+        rule = self.preprocessing if stride is None else replace(self.preprocessing, stride=stride)
+        indices: Sequence[int] | None = None
+        if isinstance(sampling, str):
+            rule = replace(rule, sampling=sampling)
+        elif sampling is not None:
+            indices = sampling
+        source = as_frames(frames, channel_order)
+        return load_clips(source, rule, indices=indices, views=views, num_threads=self._engine.threads or 0)
+
+    def forward(self, pixel_values: FloatArray) -> FloatArray:
+        """Run the network on preprocessed clips.
+
+        Parameters
+        ----------
+        pixel_values
+            (B, T, C, H, W) float32, finite.
+
+        Returns
+        -------
+        (B, num_classes) float32 logits.
+
+        Raises
+        ------
+        VideoError
+            If shape or dtype is wrong, or a value is NaN or infinite.
+        """
+        return self._run(pixel_values)[0]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a `.qora-vision` file, all of it or nothing: an older file of that name survives any failure.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_model(Path(path), self._file)
+
+    def _run(self, pixel_values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return logits and embeddings of clips."""
+        expected = self.config.clip_shape
+        if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
+            got = getattr(pixel_values, "dtype", type(pixel_values).__name__)
+            raise VideoError(
+                f"pixel_values must be a float32 array, got {got}; preprocess() makes them from frames"
+            )
+        if pixel_values.ndim != 5 or pixel_values.shape[1:] != expected or not len(pixel_values):
+            raise VideoError(
+                f"pixel_values must be (B, T, C, H, W) = (B, {', '.join(map(str, expected))}) with B >= 1, "
+                f"got {pixel_values.shape}"
+            )
+        if not np.isfinite(pixel_values).all():
+            raise VideoError("pixel_values hold NaN or infinity")
+        outputs = [self._model.forward(np.ascontiguousarray(clip)) for clip in pixel_values]
+        return np.stack([o.logits for o in outputs]), np.stack([o.embedding for o in outputs])
+
+    def _check_top_k(self, top_k: int) -> None:
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.labels):
+            raise ValueError(f"top_k must be from 1 to the {len(self.labels)} classes, got {top_k!r}")

@@ -1,0 +1,346 @@
+"""From a path to a model in memory: our own files as they are, other people's checkpoints converted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module, resources
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from qora_vision.errors import CheckpointError, ModelFileError
+from qora_vision.layers import TensorSpec
+from qora_vision.models.base import Config, config_from_dict, config_to_dict
+from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
+from qora_vision.ops import quantize
+from qora_vision.video import Preprocessing
+from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
+from qora_vision.weights.convert.hf import labels_of
+from qora_vision.weights.format import ModelFile, read_model
+from qora_vision.weights.tensors import Tensor
+
+Weights = Literal["q4", "q8", "f16", "f32"]
+ValueRange = Literal["original", "hf"]
+# Called with how much is done, of how much, and what is being done.
+Progress = Callable[[int, int, str], None]
+
+PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+KINETICS_CLASSES = 400
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file with its parts understood."""
+
+    architecture: Architecture
+    config: Config
+    preprocessing: Preprocessing
+    file: ModelFile
+
+
+def load_model(
+    source: Path,
+    *,
+    weights: Weights | None,
+    value_range: ValueRange | None,
+    labels: str | Path | Sequence[str] | None,
+    threads: int | None,
+    progress: Progress | None,
+) -> LoadedModel:
+    """Read a `.qora-vision` file or convert a checkpoint directory; see `qora_vision.load` for the arguments.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `source`.
+    ModelFileError, CheckpointError
+        If it is damaged, incomplete, or of an architecture that is not supported.
+    ValueError
+        If an argument is invalid or does not apply to this source.
+    """
+    if weights is not None and weights not in get_args(Weights):
+        raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}, got {weights!r}")
+    if value_range is not None and value_range not in get_args(ValueRange):
+        raise ValueError(f"value_range must be one of {', '.join(get_args(ValueRange))}, got {value_range!r}")
+    if source.is_dir():
+        file = import_checkpoint(source, weights or "q4", value_range or "original", threads or 0, progress)
+    elif source.exists():
+        file = read_model(source)
+        if weights not in (None, file.quantization):
+            raise ValueError(
+                f"{source} holds {file.quantization} weights, which cannot become {weights}: convert the "
+                "original checkpoint again"
+            )
+        if value_range is not None:
+            raise ValueError(
+                f"{source} carries its own preprocessing: value_range is for checkpoint directories"
+            )
+    else:
+        raise FileNotFoundError(
+            f"there is no file or directory {str(source)!r}; expected a .qora-vision file, or a directory with "
+            "config.json and weights (models of the Hugging Face hub must be downloaded first)"
+        )
+    model = interpret(file, source)
+    if labels is not None:
+        names = read_labels(labels, model.config.num_classes)
+        model = replace(model, file=replace(file, labels=names))
+    return model
+
+
+def interpret(file: ModelFile, source: Path) -> LoadedModel:
+    """Check that a model file's parts fit together and are what its architecture needs."""
+    architecture = find_architecture(file.architecture)
+    if architecture is None:
+        known = ", ".join(entry.name for entry in ARCHITECTURES)
+        raise ModelFileError(
+            f"{source}: this version does not know the architecture {file.architecture!r} (it knows {known})"
+        )
+    try:
+        config: Config = config_from_dict(architecture.config, dict(file.config))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{source}: {error}") from error
+    preprocessing = Preprocessing.from_dict(file.preprocessing)
+    specs = config.tensor_specs()
+    faults = _name_faults(specs, file.tensors.keys())
+    faults += _shape_faults(
+        {name: (name, specs[name], file.tensors[name].shape) for name in specs.keys() & file.tensors}
+    )
+    if file.labels is not None and len(file.labels) != config.num_classes:
+        faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
+    if faults:
+        raise ModelFileError(f"{source}: " + "; ".join(faults))
+    _check_size(preprocessing, config, str(source))
+    return LoadedModel(architecture, config, preprocessing, file)
+
+
+def import_checkpoint(
+    directory: Path,
+    weights: Weights,
+    value_range: ValueRange,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> ModelFile:
+    """Convert a Hugging Face checkpoint directory, quantising as it is read."""
+    fields = read_json(directory / "config.json")
+    architecture = _architecture_of(fields, directory)
+    convert = import_module(f"qora_vision.weights.convert.{architecture.name}")
+    checkpoint = open_checkpoint(directory)
+    labels = labels_of(fields)
+    config = _read_config(convert, fields, checkpoint, directory)
+    if labels is not None and len(labels) != config.num_classes:
+        raise CheckpointError(
+            f"{directory}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
+        )
+    provenance = {
+        "created_by": f"qora-vision {version('qora-vision')}",
+        "source": str(fields.get("_name_or_path") or directory.resolve().name),
+    }
+    if labels is None and config.num_classes == KINETICS_CLASSES:
+        labels = kinetics400_labels()
+        provenance["labels"] = "Kinetics-400, assumed of 400 classes without names"
+    preprocessing = _read_preprocessing(directory, convert, config, value_range)
+    _check_size(preprocessing, config, str(directory))
+    names = find_tensors(convert, config.tensor_specs(), checkpoint, directory)
+    return ModelFile(
+        architecture=architecture.name,
+        config=config_to_dict(config),
+        preprocessing=preprocessing.to_dict(),
+        labels=labels,
+        quantization=weights,
+        provenance=provenance,
+        tensors=_read_tensors(checkpoint, config.tensor_specs(), names, weights, threads, progress),
+    )
+
+
+def find_tensors(
+    convert: ModuleType, specs: Mapping[str, TensorSpec], checkpoint: Checkpoint, source: Path
+) -> dict[str, str]:
+    """Return our name -> theirs for every tensor of a model.
+
+    Raises
+    ------
+    CheckpointError
+        That names every missing, unexpected and misshapen tensor at once.
+    """
+    found: dict[str, str] = {}
+    missing = []
+    for name in specs:
+        spellings = _spellings(convert.NAMES, name)
+        match = next((spelling for spelling in spellings if spelling in checkpoint), None)
+        if match is None:
+            missing.append(spellings[0])
+        else:
+            found[name] = match
+    ignored = re.compile("|".join(convert.IGNORED))
+    extra = sorted(set(checkpoint) - set(found.values()))
+    extra = [name for name in extra if not ignored.fullmatch(name)]
+    faults = []
+    if missing:
+        faults.append(f"missing tensors: {', '.join(missing)}")
+    if extra:
+        faults.append(f"unexpected tensors: {', '.join(extra)}")
+    faults += _shape_faults(
+        {ours: (theirs, specs[ours], checkpoint.shape(theirs)) for ours, theirs in found.items()}
+    )
+    if faults:
+        raise CheckpointError(f"{source}: the weights do not fit config.json: " + "; ".join(faults))
+    return found
+
+
+def read_labels(labels: str | Path | Sequence[str], count: int) -> list[str]:
+    """Return class names: a sequence, a text file with one a line, or JSON (a list, or index -> name).
+
+    Raises
+    ------
+    ValueError
+        Unless there are `count` of them.
+    """
+    origin = "labels"
+    if isinstance(labels, str | Path):
+        origin = str(labels)
+        path = Path(labels)
+        if path.suffix == ".json":
+            names = labels_of({"id2label": read_json(path)}) or []
+        else:
+            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        names = [str(label) for label in labels]
+    if len(names) != count:
+        raise ValueError(f"{origin}: expected {count} class names, got {len(names)}")
+    return names
+
+
+def kinetics400_labels() -> list[str]:
+    """Return the class names of Kinetics-400 in the order of its published models."""
+    text = resources.files("qora_vision").joinpath("assets/kinetics400.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture:
+    model_type = fields.get("model_type")
+    for entry in ARCHITECTURES:
+        if entry.hf_model_type == model_type:
+            return entry
+    known = ", ".join(entry.hf_model_type for entry in ARCHITECTURES)
+    raise CheckpointError(
+        f"{directory}: config.json has model_type {model_type!r}, which is not supported (supported: {known})"
+    )
+
+
+def _read_config(
+    convert: ModuleType, fields: Mapping[str, Any], checkpoint: Checkpoint, directory: Path
+) -> Config:
+    head = next((name for name in _spellings(convert.NAMES, "head.weight") if name in checkpoint), None)
+    if head is None:
+        wanted = _spellings(convert.NAMES, "head.weight")[0]
+        raise CheckpointError(
+            f"{directory}: missing tensors: {wanted}; this is no checkpoint of a classifier"
+        )
+    try:
+        config: Config = convert.read_config(fields, checkpoint.shape(head)[0])
+    except (IndexError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+    return config
+
+
+def _read_preprocessing(
+    directory: Path, convert: ModuleType, config: Config, value_range: ValueRange
+) -> Preprocessing:
+    path = next((directory / name for name in PROCESSOR_FILES if (directory / name).exists()), None)
+    if path is not None:
+        fields = read_json(path)
+    else:  # the published recipe, at the model's size
+        height, width = config.clip_shape[2:]
+        fields = {
+            "size": {"shortest_edge": min(height, width) * 256 // 224},
+            "crop_size": {"height": height, "width": width},
+        }
+    return Preprocessing.from_hf(
+        fields, num_frames=config.num_frames, value_range=value_range, default_processor=convert.PROCESSOR
+    )
+
+
+def _check_size(preprocessing: Preprocessing, config: Config, source: str) -> None:
+    frames, channels, *size = config.clip_shape
+    given = preprocessing.crop or preprocessing.resize
+    if channels != 3 or preprocessing.num_frames != frames or given != tuple(size):
+        raise CheckpointError(
+            f"{source}: preprocessing gives clips of {preprocessing.num_frames} RGB frames of {given}, but the model "
+            f"takes {frames} frames of {channels} channels and {tuple(size)} pixels"
+        )
+
+
+def _spellings(names: Mapping[str, tuple[str, ...]], ours: str) -> list[str]:
+    """Return what a tensor of ours may be called: entries name it whole, or its layer with {i} for the block."""
+    block = re.match(r"blocks\.(\d+)\.", ours)
+    index = block.group(1) if block else ""
+    pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
+    layer, _, part = pattern.rpartition(".")
+    if pattern in names:
+        return [name.format(i=index) for name in names[pattern]]
+    return [f"{name.format(i=index)}.{part}" for name in names[layer]]
+
+
+def _name_faults(specs: Mapping[str, TensorSpec], present: Any) -> list[str]:
+    faults = []
+    if missing := sorted(specs.keys() - set(present)):
+        faults.append(f"missing tensors: {', '.join(missing)}")
+    if extra := sorted(set(present) - specs.keys()):
+        faults.append(f"unexpected tensors: {', '.join(extra)}")
+    return faults
+
+
+def _shape_faults(found: Mapping[str, tuple[str, TensorSpec, tuple[int, ...]]]) -> list[str]:
+    wrong = [
+        f"{theirs} is {shape} instead of {spec.shape}"
+        for theirs, spec, shape in found.values()
+        if _squeezed(shape) != _squeezed(spec.shape)
+    ]
+    return [f"misshapen tensors: {', '.join(wrong)}"] if wrong else []
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Leave out axes of length 1: tables are stored with a batch axis."""
+    return tuple(size for size in shape if size != 1)
+
+
+def _read_tensors(
+    checkpoint: Checkpoint,
+    specs: Mapping[str, TensorSpec],
+    names: Mapping[str, str],
+    weights: Weights,
+    threads: int,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for done, (ours, spec) in enumerate(specs.items()):
+        if progress is not None:
+            progress(done, len(specs), "converting weights")
+        theirs = names[ours]
+        values = checkpoint.read(theirs).reshape(spec.shape)
+        try:
+            tensors[ours] = _store(values, spec, weights, threads)
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint.path}: tensor {theirs!r}: {error}") from error
+        checkpoint.release(theirs)
+    if progress is not None:
+        progress(len(specs), len(specs), "converting weights")
+    return tensors
+
+
+def _store(values: np.ndarray[Any, Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"expected floating-point values, got {values.dtype}")
+    if spec.storage == "weight" and weights in ("q4", "q8"):
+        return quantize(values, weights, threads)
+    half = spec.storage != "exact" and weights != "f32"
+    with np.errstate(over="ignore"):
+        stored = np.array(values, np.float16 if half else np.float32, order="C")
+    if not np.isfinite(stored).all():
+        raise ValueError(f"it holds NaN, infinity or a value too large for {stored.dtype}")
+    return stored

@@ -1,0 +1,118 @@
+"""What every model offers, and the checks that all of them need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from qora_vision.errors import VideoError
+from qora_vision.layers import TensorSpec
+from qora_vision.ops import FloatArray
+
+
+@dataclass(frozen=True)
+class Output:
+    """Result of a forward pass of one clip: logits (num_classes,), embedding (hidden,), both float32."""
+
+    logits: FloatArray
+    embedding: FloatArray
+
+
+class Config(Protocol):
+    """Shape of a model: a frozen dataclass of JSON values."""
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of a clip."""
+
+    @property
+    def num_tubelets(self) -> int:
+        """Blocks of pixels that a clip is cut into."""
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens that attention sees."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Channels of a token, and of the embedding."""
+
+    def tensor_specs(self) -> dict[str, TensorSpec]:
+        """Return every tensor of the model by name."""
+
+
+class Model(Protocol):
+    """A network with its weights, ready to run."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights in memory."""
+
+    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
+        """Classify one (T, C, H, W) clip."""
+
+
+def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
+    """Raise `VideoError` unless the clip is a C-contiguous float32 array of the expected (T, C, H, W)."""
+    if clip.dtype != np.float32 or clip.shape != expected or not clip.flags.c_contiguous:
+        raise VideoError(
+            f"expected a contiguous float32 clip (T, C, H, W) = {expected}, got {clip.dtype} {clip.shape}; "
+            "position embeddings fix the size, so frames must be sampled and resized to it"
+        )
+
+
+def check_fields(architecture: str, config: Any) -> None:
+    """Raise `ValueError` unless the integers of a config are positive and its numbers are numbers."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, bool) or isinstance(number, str):
+                continue
+            if not isinstance(number, int | float) or not 0 < number < 2**31:
+                raise ValueError(f"{architecture}: {field.name} must be positive, got {value!r}")
+        default = field.default
+        if default is not dataclasses.MISSING and type(value) is not type(default):
+            raise ValueError(
+                f"{architecture}: {field.name} must be of type {type(default).__name__}, got {value!r}"
+            )
+        if isinstance(default, tuple) and (
+            len(value) != len(default) or not all(isinstance(number, int) for number in value)
+        ):
+            raise ValueError(f"{architecture}: {field.name} must be {len(default)} integers, got {value!r}")
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Return a config's fields as JSON values."""
+    return {
+        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
+        for field in dataclasses.fields(config)
+    }
+
+
+def config_from_dict(kind: type[Any], fields: dict[str, Any]) -> Any:
+    """Read what `config_to_dict` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a field is missing, unknown or invalid.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}
+    if fields.keys() != names:
+        raise ValueError(f"expected the config fields {sorted(names)}, got {sorted(fields)}")
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    )

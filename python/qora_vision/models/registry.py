@@ -1,0 +1,51 @@
+"""Every architecture of the package, listed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qora_vision.models.base import Config, Model
+from qora_vision.models.vivit import Vivit, VivitConfig
+from qora_vision.ops import Engine
+from qora_vision.weights.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What loading and saving need to know of an architecture.
+
+    Attributes
+    ----------
+    name
+        Of the architecture in model files, and of its module in `weights.convert`.
+    title
+        For people.
+    hf_model_type
+        `model_type` in a Hugging Face config.json.
+    config, model
+        Its classes.
+    """
+
+    name: str
+    title: str
+    hf_model_type: str
+    config: type[Any]
+    model: Callable[[Any, Mapping[str, Tensor], Engine], Model]
+
+    def build(self, config: Config, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
+        """Make the network and pack its weights."""
+        return self.model(config, tensors, engine)
+
+
+ARCHITECTURES = (
+    Architecture(
+        "vivit", "ViViT, joint space-time attention (Arnab et al. 2021)", "vivit", VivitConfig, Vivit
+    ),
+)
+
+
+def find_architecture(name: str) -> Architecture | None:
+    """Return the architecture of this name, None if there is none."""
+    return next((entry for entry in ARCHITECTURES if entry.name == name), None)

@@ -1,0 +1,270 @@
+"""Typed calls into the native kernels: NumPy arrays in and out.
+
+An `Engine` says how ops run: instruction set, arithmetic, threads. Activations are float32, or bf16 in arrays of
+uint16 (NumPy has no such type). Every op checks shapes and dtypes and raises `ValueError` naming the op; none
+keeps the GIL while it computes. docs/kernels.md describes what happens below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qora_vision import _core
+from qora_vision._core import PackedLinear
+from qora_vision.errors import IsaError
+from qora_vision.weights.tensors import QuantizedTensor, Tensor
+
+Compute = Literal["auto", "bf16", "exact"]
+Activation = Literal["gelu", "gelu_tanh"]
+FloatArray = NDArray[np.float32]
+# float32, or uint16 that holds bf16.
+ActivationArray = NDArray[Any]
+
+__all__ = [
+    "Activation",
+    "Compute",
+    "Engine",
+    "LayerNorm",
+    "PackedLinear",
+    "available_isas",
+    "cpu_info",
+    "default_isa",
+    "quantize",
+    "set_num_threads",
+]
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Parameters of a layer norm over the last axis: gamma and beta (features,) float32, eps > 0."""
+
+    gamma: FloatArray
+    beta: FloatArray
+    eps: float
+
+    def as_tuple(self) -> tuple[FloatArray, FloatArray, float]:
+        """Return the form that the native ops take."""
+        return self.gamma, self.beta, self.eps
+
+
+def available_isas() -> list[str]:
+    """Return the instruction sets that this build has kernels for and this CPU can run, plainest first."""
+    return _core.available_isas()
+
+
+def default_isa() -> str:
+    """Return the instruction set that is used: `QORA_VISION_ISA` where set, else the most capable.
+
+    Raises
+    ------
+    IsaError
+        If `QORA_VISION_ISA` names an instruction set that is unknown or that this CPU lacks.
+    """
+    try:
+        return _core.default_isa()
+    except ValueError as error:
+        raise IsaError(str(error)) from None
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads ops use unless a model was loaded with its own number.
+
+    The initial value is `QORA_VISION_NUM_THREADS`, else `OMP_NUM_THREADS`, else the CPUs of this process.
+
+    Raises
+    ------
+    ValueError
+        Unless 1 <= n <= 4096.
+    """
+    _core.set_num_threads(n)
+
+
+def cpu_info() -> dict[str, Any]:
+    """Describe the CPU and how it is used.
+
+    Returns
+    -------
+    dict
+        `name` (brand string, may be empty), `isas` (usable, plainest first), `isa` (the one that is used),
+        `threads` (int), `openmp` (bool: threads come from OpenMP, else from the C++ library).
+
+    Raises
+    ------
+    IsaError
+        As `default_isa`.
+    """
+    return {
+        "name": _core.cpu_name(),
+        "isas": available_isas(),
+        "isa": default_isa(),
+        "threads": _core.num_threads(),
+        "openmp": _core.uses_openmp(),
+    }
+
+
+def quantize(weight: NDArray[Any], kind: str, threads: int = 0) -> QuantizedTensor:
+    """Quantise a weight to symmetric groups of 32 along its flattened input dimensions.
+
+    Parameters
+    ----------
+    weight
+        (out, in...) floating-point, finite.
+    kind
+        "q8": scale = max|w| / 127. "q4": scale = w / -8 for the w of largest magnitude, so that it is met
+        exactly and all of -8..7 is used.
+    threads
+        0: the process default.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite, a scale overflows float16, or kind is unknown.
+    """
+    matrix = np.ascontiguousarray(weight.reshape(weight.shape[0], -1), np.float32)
+    data, scales = _core.quantize(matrix, kind, threads)
+    return QuantizedTensor(kind, weight.shape, data, scales.view(np.float16))
+
+
+class Engine:
+    """How ops run: an instruction set, the arithmetic of each kind of operation, a number of threads.
+
+    Parameters
+    ----------
+    compute
+        "exact": float32 throughout. "bf16": bf16 operands, float32 sums. "auto": int8 activations against
+        quantised weights; for f16/f32 weights and for attention the fastest of bf16, int16 and float32 that
+        the CPU has instructions for (docs/kernels.md has the table).
+    isa
+        Instruction set; None: `default_isa()`.
+    threads
+        None: whatever `set_num_threads` says when an op runs.
+
+    Raises
+    ------
+    IsaError
+        If the instruction set is unknown or this CPU lacks it.
+    ValueError
+        If compute or threads is invalid.
+    """
+
+    def __init__(
+        self, compute: Compute = "auto", *, isa: str | None = None, threads: int | None = None
+    ) -> None:
+        if compute not in get_args(Compute):
+            raise ValueError(f"compute must be one of {', '.join(get_args(Compute))}, got {compute!r}")
+        if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= 4096):
+            raise ValueError(f"threads must be None or from 1 to 4096, got {threads!r}")
+        self.isa = default_isa() if isa is None else isa
+        try:
+            table = _core.table_info(self.isa)
+        except ValueError as error:
+            raise IsaError(str(error)) from None
+        self.compute = compute
+        self.threads = threads
+        self._threads = threads or 0
+        fixed = {"exact": "f32", "bf16": "bf16"}.get(compute)
+        self.quantized_family: str = fixed or table["auto_quantized"]
+        self.float_family: str = fixed or table["auto_float"]
+        self.attention_family: str = fixed or table["auto_attention"]
+
+    def pack(self, weights: Sequence[Tensor], biases: Sequence[FloatArray | None]) -> PackedLinear:
+        """Lay weights out for the kernels: several tensors with the same inputs become one layer.
+
+        Parameters
+        ----------
+        weights
+            Tensors (out_i, in...), all of one storage kind; outputs follow each other in this order.
+        biases
+            For each (out_i,) float32, or None for zeros.
+        """
+        sizes = [tensor.shape[0] for tensor in weights]
+        in_features = int(np.prod(weights[0].shape[1:]))
+        quantized = all(isinstance(tensor, QuantizedTensor) for tensor in weights)
+        family = self.quantized_family if quantized else self.float_family
+        packed = PackedLinear(self.isa, family, sum(sizes), in_features)
+        at = 0
+        for tensor, bias, size in zip(weights, biases, sizes, strict=True):
+            if isinstance(tensor, QuantizedTensor):
+                packed.set_rows(at, tensor.data, tensor.scales, bias, self._threads)
+            else:
+                matrix = np.ascontiguousarray(tensor.reshape(size, -1))
+                packed.set_rows(at, matrix, None, bias, self._threads)
+            at += size
+        return packed
+
+    def linear(
+        self,
+        x: ActivationArray,
+        weight: PackedLinear,
+        out: ActivationArray,
+        *,
+        norm: LayerNorm | None = None,
+        activation: Activation | None = None,
+        residual: FloatArray | None = None,
+    ) -> None:
+        """Out = activation(norm(x) Wᵀ + b) + residual.
+
+        x is (rows, in), out (rows, out), residual float32 like out; rows are contiguous. out may be residual but
+        must not overlap x.
+        """
+        params = None if norm is None else norm.as_tuple()
+        _core.linear(x, weight, params, activation, residual, out, self._threads)
+
+    def mlp(
+        self,
+        x: ActivationArray,
+        fc1: PackedLinear,
+        fc2: PackedLinear,
+        out: ActivationArray,
+        *,
+        activation: Activation,
+        norm: LayerNorm | None = None,
+        residual: FloatArray | None = None,
+    ) -> None:
+        """Out = activation(norm(x) W1ᵀ + b1) W2ᵀ + b2 + residual, block by block of rows.
+
+        x is (rows, in), out and residual (rows, out); out may be x and residual. The hidden layer is never
+        stored whole.
+        """
+        params = None if norm is None else norm.as_tuple()
+        _core.mlp(x, params, fc1, activation, fc2, residual, out, self._threads)
+
+    def attention(
+        self,
+        q: ActivationArray,
+        k: ActivationArray,
+        v: ActivationArray,
+        out: ActivationArray,
+        scale: float | None = None,
+    ) -> None:
+        """Out = softmax(scale q kᵀ) v for each head, streamed over the keys.
+
+        q is (batch, queries, heads, head_dim), k and v (batch, keys, heads, head_dim), any strides but a
+        contiguous last axis; out (batch * queries, heads * head_dim). scale: head_dim ** -0.5 when None.
+        """
+        factor = float(q.shape[-1]) ** -0.5 if scale is None else scale
+        _core.attention(q, k, v, factor, self.attention_family, self.isa, out, self._threads)
+
+    def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
+        """Out = (x - mean) / sqrt(var + eps) * gamma + beta over the last axis of (rows, features); out may be x."""
+        _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)
+
+    def tubelet_embed(
+        self,
+        clip: FloatArray,
+        tubelet: tuple[int, int, int],
+        weight: PackedLinear,
+        out: ActivationArray,
+        *,
+        residual: FloatArray | None = None,
+    ) -> None:
+        """Embed non-overlapping (t, h, w) blocks of a (T, C, H, W) float32 clip: a Conv3d with stride = kernel.
+
+        out and residual are (tokens, out), ordered by time, row, column.
+        """
+        _core.tubelet_embed(clip, tubelet, weight, residual, out, self._threads)

@@ -1,0 +1,68 @@
+"""What a classification gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best classes of a clip, and what they were read from. Iterating gives (label, score), best first.
+
+    Attributes
+    ----------
+    labels
+        k class names.
+    scores
+        (k,) float32: their softmax probabilities.
+    indices
+        (k,) int64: their class indices.
+    logits
+        (num_classes,) float32, averaged over views.
+    embedding
+        (hidden,) float32: what feeds the classifier head, averaged over views.
+    timings
+        Seconds: "preprocess" (decoding, resizing, normalising) and "forward".
+    """
+
+    labels: list[str]
+    scores: NDArray[np.float32]
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    timings: dict[str, float]
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return zip(self.labels, self.scores.tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the classes and timings as JSON values; logits and embedding are left out."""
+        classes = [
+            {"label": label, "index": index, "score": score}
+            for label, index, score in zip(
+                self.labels, self.indices.tolist(), self.scores.tolist(), strict=True
+            )
+        ]
+        return {"predictions": classes, "timings": dict(self.timings)}
+
+
+def best_classes(
+    logits: NDArray[np.float32],
+    embedding: NDArray[np.float32],
+    labels: list[str],
+    top_k: int,
+    timings: dict[str, float],
+) -> Prediction:
+    """Pick the `top_k` classes of largest logit; ties go to the smaller index."""
+    order = np.argsort(-logits, kind="stable")[:top_k]
+    shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
+    scores = (shifted / shifted.sum()).astype(np.float32)
+    return Prediction([labels[i] for i in order], scores[order], order, logits, embedding, timings)

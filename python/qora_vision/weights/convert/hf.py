@@ -1,0 +1,65 @@
+"""What the configs of Hugging Face checkpoints have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from qora_vision.errors import CheckpointError
+from qora_vision.ops import Activation
+
+_T = TypeVar("_T")
+
+# Spellings of the tanh form agree to 2e-7; "gelu" is the definition with erf.
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T) -> _T:
+    """Return a field of config.json, or its default where it is missing or null.
+
+    Raises
+    ------
+    CheckpointError
+        If it is of another type; integers pass for floats.
+    """
+    value = fields.get(name)
+    if value is None:
+        return default
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {value!r}")
+    return cast(_T, value)
+
+
+def activation_of(name: str) -> Activation:
+    """Return our name of `hidden_act`; `CheckpointError` if it is none that we compute."""
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
+        )
+    return ACTIVATIONS[name]
+
+
+def labels_of(fields: Mapping[str, Any]) -> list[str] | None:
+    """Return the class names of `id2label`, None where there are none or just the generic LABEL_0, LABEL_1, ...
+
+    Raises
+    ------
+    CheckpointError
+        If its keys are not 0 to n - 1, or a name is no text.
+    """
+    names = fields.get("id2label")
+    if names is None:
+        return None
+    if not isinstance(names, dict) or sorted(names, key=str) != sorted(map(str, range(len(names)))):
+        raise CheckpointError("config.json: id2label must map 0, 1, ... without gaps to class names")
+    labels = [names[str(i)] for i in range(len(names))]
+    if not all(isinstance(label, str) for label in labels):
+        raise CheckpointError("config.json: id2label holds a class name that is no text")
+    return None if labels == [f"LABEL_{i}" for i in range(len(labels))] else labels

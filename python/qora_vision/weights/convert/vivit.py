@@ -1,0 +1,61 @@
+"""Hugging Face names of ViViT: the spelling on disk, and the one of transformers 5 in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qora_vision.models.vivit import VivitConfig
+from qora_vision.weights.convert.hf import activation_of, read_field
+
+# Ours -> theirs; {i} is a block. The first spelling is what every saved file uses.
+NAMES: dict[str, tuple[str, ...]] = {
+    "cls_token": ("vivit.embeddings.cls_token",),
+    "pos_embed": ("vivit.embeddings.position_embeddings",),
+    "embed": ("vivit.embeddings.patch_embeddings.projection",),
+    "blocks.{i}.norm1": ("vivit.encoder.layer.{i}.layernorm_before", "vivit.layers.{i}.layernorm_before"),
+    "blocks.{i}.attn.q": (
+        "vivit.encoder.layer.{i}.attention.attention.query",
+        "vivit.layers.{i}.attention.q_proj",
+    ),
+    "blocks.{i}.attn.k": (
+        "vivit.encoder.layer.{i}.attention.attention.key",
+        "vivit.layers.{i}.attention.k_proj",
+    ),
+    "blocks.{i}.attn.v": (
+        "vivit.encoder.layer.{i}.attention.attention.value",
+        "vivit.layers.{i}.attention.v_proj",
+    ),
+    "blocks.{i}.attn.proj": (
+        "vivit.encoder.layer.{i}.attention.output.dense",
+        "vivit.layers.{i}.attention.o_proj",
+    ),
+    "blocks.{i}.norm2": ("vivit.encoder.layer.{i}.layernorm_after", "vivit.layers.{i}.layernorm_after"),
+    "blocks.{i}.mlp.fc1": ("vivit.encoder.layer.{i}.intermediate.dense", "vivit.layers.{i}.mlp.fc1"),
+    "blocks.{i}.mlp.fc2": ("vivit.encoder.layer.{i}.output.dense", "vivit.layers.{i}.mlp.fc2"),
+    "norm": ("vivit.layernorm",),
+    "head": ("classifier",),
+}
+# Tensors that a classifier does not need.
+IGNORED = (r"vivit\.pooler\..*",)
+# Processor that a checkpoint without preprocessor_config.json gets.
+PROCESSOR = "VivitImageProcessor"
+
+
+def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
+    """Read config.json; missing fields take the defaults of transformers' `VivitConfig`."""
+    size = read_field(fields, "image_size", int, 224)
+    return VivitConfig(
+        num_classes=num_classes,
+        num_frames=read_field(fields, "num_frames", int, 32),
+        image_size=(size, size),
+        num_channels=read_field(fields, "num_channels", int, 3),
+        tubelet_size=tuple(read_field(fields, "tubelet_size", list, [2, 16, 16])),
+        embed_dim=read_field(fields, "hidden_size", int, 768),
+        depth=read_field(fields, "num_hidden_layers", int, 12),
+        num_heads=read_field(fields, "num_attention_heads", int, 12),
+        mlp_dim=read_field(fields, "intermediate_size", int, 3072),
+        activation=activation_of(read_field(fields, "hidden_act", str, "gelu_fast")),
+        norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-6)),
+        qkv_bias=read_field(fields, "qkv_bias", bool, True),
+    )
