@@ -215,6 +215,14 @@ def test_work_and_memory_do_not_grow_with_the_clip(spy: Spy) -> None:
     assert len(buffers) == 1
 
 
+def test_chosen_frames_survive_the_reuse_of_the_buffer() -> None:
+    """Without a resize, the crops could be views of the one buffer that every frame is decoded into."""
+    path = DATA / "asl_eat_7frames.mp4"
+    preprocessing = Preprocessing(num_frames=7, resize=None, crop=(100, 100))
+    got = load_clips(as_frames(path), preprocessing)[0]
+    np.testing.assert_array_equal(got, preprocessing.apply(_all_frames(path)))
+
+
 def test_counting_converts_nothing(spy: Spy) -> None:
     with VideoReader(DATA / "var_fps_video.mp4") as reader:
         assert reader.count_frames() == 300
