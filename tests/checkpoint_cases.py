@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from qora_vision.weights.checkpoints import open_checkpoint
 
 DATA = Path(__file__).parent / "data"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from checkpoint_cases import BASE, DATA, EXPECTED, assert_holds, read_all
+
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import open_checkpoint, read_json
 

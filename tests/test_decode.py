@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from qora_vision.errors import VideoError
 from qora_vision.video import Preprocessing, VideoReader, as_frames, list_images, load_clips, read_frames_dir
 from qora_vision.video.images import natural_key

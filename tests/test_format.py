@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+
 from qora_vision.errors import ModelFileError
 from qora_vision.weights import format_header
 from qora_vision.weights.format import ModelFile, read_header, read_model, write_model

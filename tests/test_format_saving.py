@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import qora_vision.errors
 from qora_vision.weights.format import ModelFile, read_model, write_model
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from qora_vision.errors import CheckpointError, ModelFileError, VideoError
 from qora_vision.video import Preprocessing, VideoReader
 from qora_vision.video.resize import resize

@@ -10,6 +10,7 @@ import PIL
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from qora_vision.video.resize import lookup, resize
 
 Size = tuple[int, int]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qora_vision.errors import VideoError
 from qora_vision.video.sampling import (
     dense_indices,

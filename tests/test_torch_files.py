@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_cases import DATA, EXPECTED, assert_holds, read_all
+
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import open_checkpoint
 

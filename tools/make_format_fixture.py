@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from qora_vision.weights.format import ModelFile, write_model
 from qora_vision.weights.tensors import QuantizedTensor
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.safetensors_file import parse_header, parse_json

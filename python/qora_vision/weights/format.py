@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from qora_vision.errors import ModelFileError
 from qora_vision.weights.atomic_file import replace_file
 from qora_vision.weights.format_header import (

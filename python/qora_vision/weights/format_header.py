@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
 import numpy.typing as npt
+
 from qora_vision.errors import ModelFileError
 from qora_vision.weights.safetensors_file import (
     DTYPES,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
+
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
