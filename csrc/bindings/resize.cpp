@@ -37,8 +37,9 @@ qora::ResizeRule parse_rule(const std::string& name) {
     return name == "plain" ? qora::ResizeRule::kPlain : qora::ResizeRule::kTorchvision;
 }
 
-U8Array resize_u8(const py::array& frames, int64_t out_height, int64_t out_width, const std::string& filter,
-                  const std::string& rule, const std::optional<CropBox>& crop, int num_threads) {
+U8Array resize_array(const py::array& frames, int64_t out_height, int64_t out_width,
+                     const std::string& filter, const std::string& rule, const std::optional<CropBox>& crop,
+                     int num_threads) {
     const bool clip = frames.ndim() == 4;
     check(
         py::isinstance<U8Array>(frames) && (clip || frames.ndim() == 3) &&
@@ -67,8 +68,8 @@ U8Array resize_u8(const py::array& frames, int64_t out_height, int64_t out_width
     return out;
 }
 
-void lookup_u8(const py::array& frames, const py::array& table, py::array out, bool reverse_channels,
-               int num_threads) {
+void lookup_array(const py::array& frames, const py::array& table, py::array out, bool reverse_channels,
+                  int num_threads) {
     check(py::isinstance<U8Array>(frames) && frames.ndim() == 4 && frames.shape(3) == 3 &&
               (frames.size() == 0 || (frames.strides(3) == 1 && frames.strides(2) == 3)),
           "lookup_u8",
@@ -100,10 +101,10 @@ void lookup_u8(const py::array& frames, const py::array& table, py::array out, b
 namespace qora {
 
 void bind_resize(py::module_& m) {
-    m.def("resize_u8", &resize_u8, py::arg("frames"), py::arg("out_height"), py::arg("out_width"),
+    m.def("resize_u8", &resize_array, py::arg("frames"), py::arg("out_height"), py::arg("out_width"),
           py::arg("filter"), py::arg("rule"), py::arg("crop") = py::none(), py::arg("num_threads") = 0,
           "Resize uint8 frames (H, W, 3) or (T, H, W, 3); crop = (top, left, height, width) of the output.");
-    m.def("lookup_u8", &lookup_u8, py::arg("frames"), py::arg("table"), py::arg("out"),
+    m.def("lookup_u8", &lookup_array, py::arg("frames"), py::arg("table"), py::arg("out"),
           py::arg("reverse_channels") = false, py::arg("num_threads") = 0,
           "out[t, c] = table[c][frames[t, :, :, c]]: (T, H, W, 3) uint8 to (T, 3, H, W) float32.");
 }
