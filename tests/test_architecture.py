@@ -26,10 +26,11 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "video": {"video", "_core", "errors"},
     "weights": {"weights", "errors"},
     "weights.quantize": {"weights.tensors", "ops", "errors"},
-    "weights.convert": {"weights", "models", "errors"},
+    "weights.convert": {"weights", "models", "ops", "errors"},
     "assets": set(),
-    "classifier": {"*"},
     "prediction": {"errors"},
+    "loading": {"weights", "models", "layers", "ops", "video", "errors"},
+    "classifier": {"loading", "prediction", "weights", "models", "ops", "video", "errors"},
     "cli": {"", "cli"},
 }
 

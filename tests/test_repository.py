@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+from tiny_vivit import CONFIG, load_maker, write_tiny_vivit
 
 ROOT = Path(__file__).parents[1]
 TEST_COMMAND = "bash tools/run_tests.sh"
@@ -56,7 +56,7 @@ def test_kinetics_labels_are_400_distinct_lines() -> None:
 
 
 def test_random_checkpoint_has_the_shapes_of_vivit_b() -> None:
-    maker = load_tool("make_random_vivit")
+    maker = load_maker()
     shapes = maker.tensor_shapes(maker.VIVIT_B, 400)
     assert len(shapes) == 200
     # transformers' VivitForVideoClassification of the same config counts as many parameters.
@@ -65,31 +65,12 @@ def test_random_checkpoint_has_the_shapes_of_vivit_b() -> None:
 
 
 def test_random_checkpoint_repeats_and_is_complete(tmp_path: Path) -> None:
-    maker = load_tool("make_random_vivit")
-    config = {
-        **maker.VIVIT_B,
-        "image_size": 32,
-        "num_frames": 4,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
     for name in ("a", "b"):
-        maker.write_checkpoint(tmp_path / name, config, ["left", "right", "up"], seed=7)
+        write_tiny_vivit(tmp_path / name, ["left", "right", "up"], seed=7)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
     assert weights[0] == weights[1]
     tensors = load_file(tmp_path / "a" / "model.safetensors")
-    assert {name: tensor.shape for name, tensor in tensors.items()} == maker.tensor_shapes(config, 3)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == load_maker().tensor_shapes(CONFIG, 3)
     described = json.loads((tmp_path / "a" / "config.json").read_text(encoding="utf-8"))
     assert described["id2label"] == {"0": "left", "1": "right", "2": "up"}
     assert not list(tmp_path.rglob("*.part"))
-
-
-def load_tool(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         print_error("out of memory")
         return 1
-    except (qora_vision.QoraVisionError, OSError) as error:
+    except (ValueError, OSError) as error:  # every QoraVisionError, and values that the library refuses
         print_error(error)
         return 1
     return status

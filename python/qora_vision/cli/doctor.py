@@ -9,6 +9,7 @@ import platform
 from typing import Any
 
 import cv2
+
 import qora_vision
 from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, print_error, print_fields, print_json
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _cpu(problems: list[str]) -> dict[str, Any] | None:
     """Ask the engine about the CPU; None, and a problem, when it refuses to run."""
     try:
-        return dict(qora_vision.cpu_info())
+        return {**qora_vision.cpu_info(), "cpus": os.cpu_count() or 1}
     except qora_vision.QoraVisionError as error:
         problems.append(str(error))
         return None
@@ -92,12 +93,12 @@ def _print(report: dict[str, Any]) -> None:
     cpu = report["cpu"]
     fields = []
     if cpu is not None:
-        threads = "OpenMP" if cpu["openmp"] else "std::thread"
+        origin = "OpenMP" if cpu["openmp"] else "std::thread"
         fields = [
-            ("CPU", f"{cpu['name']}, {count_of(cpu['cores'], 'core')}"),
+            ("CPU", f"{cpu['name'] or 'unknown'}, {count_of(cpu['cpus'], 'logical CPU')}"),
             ("Instruction sets", ", ".join(cpu["isas"])),
             ("Chosen", cpu["isa"]),
-            ("Threads", f"{cpu['threads']} ({threads})"),
+            ("Threads", f"{cpu['threads']} ({origin})"),
         ]
     fields += [
         ("Platform", report["platform"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "quantization": model.quantization,
                 "provenance": model.provenance,
                 "tensors": {
-                    name: {"kind": kind, "shape": shape, "nbytes": nbytes}
-                    for name, (kind, shape, nbytes) in model.tensors.items()
+                    name: {"kind": tensor.kind, "shape": tensor.shape, "nbytes": tensor.nbytes}
+                    for name, tensor in model.tensors.items()
                 },
             }
         )
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         [
             ("File", f"{arguments.file}, {format_bytes(model.file_size)}"),
             ("Architecture", model.architecture),
-            ("Weights", f"{model.quantization}\n{_sizes(model.tensors)}"),
+            ("Weights", f"{model.quantization}\n{_sizes(model)}"),
             ("Labels", _labels(model.labels)),
             ("Config", _lines(model.config)),
             ("Preprocessing", _lines(model.preprocessing)),
@@ -70,16 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sizes(tensors: Mapping[str, tuple[str, tuple[int, ...], int]]) -> str:
+def _sizes(model: qora_vision.ModelInfo) -> str:
     """Sum up each precision on a line: bytes, tensors, values."""
-    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for kind, shape, nbytes in tensors.values():
-        for index, amount in enumerate((nbytes, 1, math.prod(shape))):
-            totals[kind][index] += amount
-    return "\n".join(
-        f"{kind:<4} {format_bytes(nbytes):>10}, {count_of(count, 'tensor')}, {values / 1e6:.2f} M values"
-        for kind, (nbytes, count, values) in sorted(totals.items(), key=lambda item: -item[1][0])
-    )
+    lines = []
+    for kind, nbytes in model.bytes_by_kind().items():
+        shapes = [tensor.shape for tensor in model.tensors.values() if tensor.kind == kind]
+        values = sum(math.prod(shape) for shape in shapes)
+        lines.append(
+            f"{kind:<4} {format_bytes(nbytes):>10}  {count_of(len(shapes), 'tensor')}, {values:,} values"
+        )
+    return "\n".join(lines)
 
 
 def _labels(labels: list[str] | None) -> str:

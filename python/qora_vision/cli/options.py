@@ -61,8 +61,8 @@ def positive_int(text: str) -> int:
 def view_counts(text: str) -> tuple[int, int]:
     """Parse `4x3`: temporal and spatial views."""
     temporal, _, spatial = text.partition("x")
-    try:
-        return positive_int(temporal), positive_int(spatial)
-    except argparse.ArgumentTypeError:
-        message = f"'{text}' is not temporal x spatial views, such as 4x3"
-        raise argparse.ArgumentTypeError(message) from None
+    if not temporal.isdecimal() or int(temporal) < 1 or spatial not in ("1", "3"):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not TxS with T temporal and S spatial views, S being 1 or 3; for example 4x3"
+        )
+    return int(temporal), int(spatial)

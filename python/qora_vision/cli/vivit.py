@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 import qora_vision
 from qora_vision.cli.options import UsageError, Verbs, new_parser
 from qora_vision.cli.output import format_bytes, format_seconds, print_fields, print_note, print_ranking
@@ -76,22 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
         model.save(arguments.save)
         print_note(f"saved {arguments.save}, {format_bytes(arguments.save.stat().st_size)}")
     prediction = model.classify(clip, top_k=min(TOP_K, len(model.labels)))
-    seconds = prediction.timings
     embedding_norm = float(np.linalg.norm(prediction.embedding))
     print_fields(
         [
-            ("Clip", f"{clip}, {len(prediction.frame_indices)} frames"),
+            ("Clip", f"{clip}, {model.num_frames} frames"),
             ("Tubelets", f"{model.config.num_tubelets}"),
             ("Sequence", f"{model.config.sequence_length} tokens"),
             ("Embedding", f"{model.config.embed_dim} dimensions, L2 norm {embedding_norm:.4f}"),
             ("Weights", f"{model.quantization}, {format_bytes(model.weights_nbytes)} in memory"),
             ("Engine", f"{model.isa}, compute {model.compute}"),
             ("Load time", format_seconds(load_seconds)),
-            (
-                "Clip time",
-                f"{format_seconds(seconds['decode'] + seconds['preprocess'])} to decode and resize",
-            ),
-            ("Forward time", format_seconds(seconds["forward"])),
+            ("Clip time", f"{format_seconds(prediction.timings['preprocess'])} to decode and resize"),
+            ("Forward time", format_seconds(prediction.timings["forward"])),
         ]
     )
     print()

@@ -1,0 +1,45 @@
+"""Fixtures of several test files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_vivit import write_tiny_vivit
+
+import qora_vision
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face checkpoint directory of a tiny ViViT with seven labels. Not to be changed."""
+    directory = tmp_path_factory.mktemp("tiny") / "ViViT"
+    write_tiny_vivit(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_model_file(tiny_checkpoint: Path) -> Path:
+    """The same model as a 4-bit `.qora-vision` file. Not to be changed."""
+    path = tiny_checkpoint.parent / "tiny.qora-vision"
+    qora_vision.load(tiny_checkpoint).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eleven small pictures. Not to be changed."""
+    directory = tmp_path_factory.mktemp("my_frames")
+    rng = np.random.default_rng(5)
+    for index in range(11):
+        picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(directory / f"frame{index}.png"), picture)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user's shell sets does not reach a test."""
+    monkeypatch.delenv("QORA_VISION_MODEL", raising=False)
