@@ -13,14 +13,21 @@
 namespace qora {
 namespace {
 
-// How the weights of one row are stored, and which rounded values they stand for. `add` sums what was stored, so
-// that numerator and denominator see the same weights.
+// Stands for "no score yet"; finite, because 2^x is not asked for infinities.
+constexpr float kNoScore = -1e30f;
+
+// How the weights of one row are stored. `store` adds up what was stored, so that numerator and denominator see
+// the same rounded weights. A weight is 2^(score - max + kExponent), which makes the largest kUnit^-1.
 template <class V>
 struct WeightsF32 {
-    static constexpr bool kIntegerScores = false;
-    static constexpr int kDegree = 6;
-    static constexpr float kUnit = 1.0f;
+    using Score = typename V::F;
     using Sum = typename V::F;
+    static constexpr int kDegree = 6;
+    static constexpr float kExponent = 0.0f, kUnit = 1.0f;
+    static Score load(const void* scores, int64_t i) { return V::load(static_cast<const float*>(scores) + i); }
+    static Score lowest() { return V::set(kNoScore); }
+    static Score max(Score a, Score b) { return V::max(a, b); }
+    static typename V::F to_float(Score s) { return s; }
     static Sum zero() { return V::set(0.0f); }
     static float total(Sum s) { return V::sum(s); }
     static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
@@ -30,14 +37,9 @@ struct WeightsF32 {
 };
 
 template <class V>
-struct WeightsBf16 {
-    static constexpr bool kIntegerScores = false;
+struct WeightsBf16 : WeightsF32<V> {
     static constexpr int kDegree = 3;
-    static constexpr float kUnit = 1.0f;
-    using Sum = typename V::F;
-    static Sum zero() { return V::set(0.0f); }
-    static float total(Sum s) { return V::sum(s); }
-    static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
+    static typename V::F store(void* row, int64_t i, typename V::F p, typename V::F sum) {
         auto* at = static_cast<uint16_t*>(row) + i;
         V::store_bf16(at, p);
         return V::add(sum, V::load_bf16(at));
@@ -46,72 +48,77 @@ struct WeightsBf16 {
 
 template <class V>
 struct WeightsI16 {
-    static constexpr bool kIntegerScores = true;
-    static constexpr int kDegree = 4;
-    static constexpr float kUnit = 1.0f / kI16WeightOne;
+    using Score = typename V::I;
     using Sum = typename V::I;
+    static constexpr int kDegree = 3;
+    static constexpr float kExponent = kI16WeightBits, kUnit = 1.0f / (1 << kI16WeightBits);
+    static Score load(const void* scores, int64_t i) { return V::load_i(static_cast<const int32_t*>(scores) + i); }
+    static Score lowest() { return V::set_i(INT32_MIN); }
+    static Score max(Score a, Score b) { return V::max_i(a, b); }
+    static typename V::F to_float(Score s) { return V::to_float(s); }
     static Sum zero() { return V::set_i(0); }
     static float total(Sum s) { return V::sum(V::to_float(s)); }
     static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
-        const auto q = V::to_int(V::mul(p, V::set(static_cast<float>(kI16WeightOne))));
+        const auto q = V::to_int(p);
         V::store_i16(static_cast<int16_t*>(row) + i, q);
         return V::add_i(sum, q);
     }
 };
 
+// Writes the weights of one row and returns their maximum in units of log2 and their sum.
 template <class V, class Weights>
-inline typename V::F load_scores(const void* scores, int64_t at) {
-    if constexpr (Weights::kIntegerScores)
-        return V::to_float(V::load_i(static_cast<const int32_t*>(scores) + at));
-    else
-        return V::load(static_cast<const float*>(scores) + at);
+inline void softmax_row(const SoftmaxArgs& a, int r, float& block_max, float& block_sum) {
+    const int whole = a.keys / V::kWidth * V::kWidth, rest = a.keys - whole;
+    const int64_t row = r * a.score_stride;
+    const auto factor = V::set(a.row_scale[r]);
+
+    auto high = Weights::lowest();
+    for (int i = 0; i < whole; i += V::kWidth) high = Weights::max(Weights::load(a.scores, row + i), high);
+    auto highest = V::mul(Weights::to_float(high), factor);
+    // The last few scores: what stands behind them in the buffer is replaced, not trusted.
+    float tail[V::kWidth];
+    if (rest > 0) {
+        V::store(tail, V::mul(Weights::to_float(Weights::load(a.scores, row + whole)), factor));
+        for (int i = rest; i < V::kWidth; ++i) tail[i] = kNoScore;
+        highest = V::max(V::load(tail), highest);
+    }
+    block_max = V::max_lane(highest);
+
+    auto* weights = static_cast<uint8_t*>(a.weights) + r * a.weight_stride;
+    const auto shift = V::set(Weights::kExponent - block_max);
+    auto sum = Weights::zero();
+    for (int i = 0; i < whole; i += V::kWidth) {
+        const auto score = Weights::to_float(Weights::load(a.scores, row + i));
+        sum = Weights::store(weights, i, exp2<V, Weights::kDegree>(V::fma(score, factor, shift)), sum);
+    }
+    int end = whole;
+    if (rest > 0) {
+        V::store(tail, exp2<V, Weights::kDegree>(V::add(V::load(tail), shift)));
+        for (int i = rest; i < V::kWidth; ++i) tail[i] = 0.0f;
+        sum = Weights::store(weights, whole, V::load(tail), sum);
+        end += V::kWidth;
+    }
+    for (; end < a.keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
+    block_sum = Weights::total(sum);
 }
 
-// The score buffer and the weight buffer hold whole vectors. Scores beyond `keys` are replaced, not trusted.
+// The score buffer and the weight buffer hold whole vectors.
 template <class V, class Weights>
 void softmax(const SoftmaxArgs& a) {
-    const int whole = a.keys / V::kWidth * V::kWidth, rest = a.keys - whole;
-    for (int r = 0; r < a.rows; ++r) {
-        const int64_t row = r * a.score_stride;
-        const float scale = a.row_scale[r];
+    float block_max[kMaxTileRows] = {}, block_sum[kMaxTileRows] = {};
+    for (int r = 0; r < a.rows; ++r) softmax_row<V, Weights>(a, r, block_max[r], block_sum[r]);
 
-        auto high = V::set(-HUGE_VALF);
-        for (int i = 0; i < whole; i += V::kWidth)
-            high = V::max(load_scores<V, Weights>(a.scores, row + i), high);
-        float tail[V::kWidth];
-        if (rest > 0) {
-            V::store(tail, load_scores<V, Weights>(a.scores, row + whole));
-            for (int i = rest; i < V::kWidth; ++i) tail[i] = -HUGE_VALF;
-            high = V::max(V::load(tail), high);
-        }
-        const float block_max = V::max_lane(high) * scale;
-
-        auto* weights = static_cast<uint8_t*>(a.weights) + r * a.weight_stride;
-        const auto factor = V::set(scale), minus_max = V::set(-block_max);
-        const auto weight = [&](typename V::F s) {
-            return V::min(V::set(1.0f), exp2<V, Weights::kDegree>(V::fma(s, factor, minus_max)));
-        };
-        auto sum = Weights::zero();
-        for (int i = 0; i < whole; i += V::kWidth)
-            sum = Weights::store(weights, i, weight(load_scores<V, Weights>(a.scores, row + i)), sum);
-        int end = whole;
-        if (rest > 0) {
-            V::store(tail, weight(V::load(tail)));
-            for (int i = rest; i < V::kWidth; ++i) tail[i] = 0.0f;
-            sum = Weights::store(weights, whole, V::load(tail), sum);
-            end += V::kWidth;
-        }
-        for (; end < a.keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
-
-        const float before = a.running_max[r];
-        const float after = before > block_max ? before : block_max;
-        const float keep = V::first(exp2<V, 6>(V::set(before - after)));
-        const float gain = V::first(exp2<V, 6>(V::set(block_max - after))) * Weights::kUnit;
-        a.running_sum[r] = a.running_sum[r] * keep + Weights::total(sum) * gain;
-        a.running_max[r] = after;
-        a.keep[r] = keep;
-        a.gain[r] = gain;
-    }
+    for_each_vector<V>(a.rows, [&](int64_t r, int lanes) {
+        const auto before = load_lanes<V>(a.running_max + r, lanes), block = load_lanes<V>(block_max + r, lanes);
+        const auto after = V::max(before, block);
+        const auto keep = exp2<V, 6>(V::sub(before, after));
+        const auto gain = V::mul(exp2<V, 6>(V::sub(block, after)), V::set(Weights::kUnit));
+        const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
+        store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(block_sum + r, lanes), gain, kept), lanes);
+        store_lanes<V>(a.running_max + r, after, lanes);
+        store_lanes<V>(a.keep + r, keep, lanes);
+        store_lanes<V>(a.gain + r, gain, lanes);
+    });
 }
 
 template <class V>

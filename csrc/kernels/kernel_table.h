@@ -20,11 +20,14 @@ constexpr int family_kr(Family f) { return f == Family::kF32 ? 1 : f == Family::
 constexpr int family_bytes(Family f) { return 4 / family_kr(f); }
 constexpr bool family_is_integer(Family f) { return f == Family::kI16 || f == Family::kI8; }
 
-// Attention weights of the i16 family: 1.0 is this integer. A block of 64 keys then sums to at most 2^20, which
-// leaves values eleven bits of magnitude in an int32 accumulator.
-constexpr int kI16WeightOne = 1 << 14;
+// Attention in the i16 family. A weight of 1 is 2^14, so the weights of 64 keys sum to at most 2^20, which leaves
+// values eleven bits of magnitude in an int32 accumulator.
+constexpr int kI16WeightBits = 14;
 constexpr int kI16ValueLimit = (1 << 11) - 1;
-constexpr int kI16BlockKeys = 64;
+constexpr int kI16ProductKeys = 64;
+
+// No tile has more rows.
+constexpr int kMaxTileRows = 16;
 
 enum class Activation : uint8_t { kNone, kGelu, kGeluTanh };
 
@@ -71,7 +74,7 @@ struct SoftmaxArgs {
     const float* row_scale;      // [rows], > 0: accumulator times this = score in units of log2
     void* weights;               // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
-    float* running_max;          // [rows] in units of log2, -inf before the first block
+    float* running_max;          // [rows] in units of log2, -1e30 before the first block
     float* running_sum;          // [rows]
     float* keep;                 // [rows] out: factor of what was accumulated before this block
     float* gain;                 // [rows] out: factor of this block's accumulators

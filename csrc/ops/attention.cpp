@@ -14,6 +14,7 @@ namespace {
 constexpr float kLog2E = 1.44269504088896f;
 // Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
 constexpr int64_t kBlockQueries = 96;
+// Keys that share a softmax step; a multiple of every tile's columns.
 constexpr int64_t kBlockKeys = 256;
 // Largest |q| of an encoded int16 query; keys get the rest of an int32 accumulator's bits.
 constexpr int kQueryLimit = 4095;
@@ -35,13 +36,14 @@ struct Layout {
     const KernelTable& table;
     const FamilyKernels& kernels;
     Family family;
-    int64_t head_dim, key_rows, block_keys;
+    int64_t head_dim, key_rows;
+    int64_t product_keys;  // keys of one P·V product: what its accumulators can hold, at most a block
     int64_t d_steps, key_steps, key_panels, d_panels, key_panel_bytes, value_panel_bytes, head_bytes;
 
     Layout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
         : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
         const int64_t kr = family_kr(f), nr = t.nr;
-        block_keys = round_up(f == Family::kI16 ? kI16BlockKeys : kBlockKeys, nr);
+        product_keys = f == Family::kI16 ? kI16ProductKeys : kBlockKeys;
         d_steps = ceil_div(dim, kr);
         key_steps = ceil_div(keys, kr);
         key_panels = ceil_div(keys, nr);
@@ -157,9 +159,9 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
             int64_t end, float scale, const Matrix& out) {
     Scratch& s = scratch();
     const KernelTable& table = l.table;
-    const int64_t nr = table.nr, mr = l.kernels.mr, rows = end - begin;
+    const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = end - begin;
     const int64_t padded = round_up(l.head_dim, 64), q_stride = padded * family_bytes(l.family);
-    const int64_t width = l.d_panels * nr, weight_stride = l.block_keys * family_bytes(l.family);
+    const int64_t width = l.d_panels * nr, weight_stride = kBlockKeys * family_bytes(l.family);
     const bool integer = family_is_integer(l.family);
 
     auto* row = s.rows.ensure<float>(padded);
@@ -172,29 +174,30 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
         query_scales[r] = encoded.scale * head.key_scale * scale * kLog2E;
     }
 
-    auto* scores = s.scores.ensure<uint8_t>(mr * l.block_keys * 4);
+    auto* scores = s.scores.ensure<uint8_t>(mr * kBlockKeys * 4);
     auto* products = s.products.ensure<uint8_t>(mr * nr * 4);
     auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
     auto* output = s.output.ensure<float>(rows * width);
-    auto* running_max = s.state.ensure<float>(2 * rows + 2 * mr);
+    auto* running_max = s.state.ensure<float>(2 * rows + 3 * mr);
     float* running_sum = running_max + rows;
     float* keep = running_sum + rows;
     float* gain = keep + mr;
-    std::fill(running_max, running_max + rows, -std::numeric_limits<float>::infinity());
+    float* ones = gain + mr;
+    std::fill(ones, ones + mr, 1.0f);
+    std::fill(running_max, running_max + rows, -1e30f);
     std::fill(running_sum, running_sum + rows, 0.0f);
     std::fill(output, output + rows * width, 0.0f);
 
-    for (int64_t key = 0; key < l.key_rows; key += l.block_keys) {
-        const int64_t keys = std::min(l.block_keys, l.key_rows - key);
-        const int64_t steps = ceil_div(keys, family_kr(l.family));
+    for (int64_t key = 0; key < l.key_rows; key += kBlockKeys) {
+        const int64_t keys = std::min(kBlockKeys, l.key_rows - key);
         for (int64_t r = 0; r < rows; r += mr) {
             const int tile_rows = static_cast<int>(std::min(mr, rows - r));
             for (int64_t n = 0; n < keys; n += nr)
                 l.kernels.tile(queries + r * q_stride, q_stride, head.keys + (key + n) / nr * l.key_panel_bytes,
-                               l.d_steps, tile_rows, scores + n * 4, l.block_keys * 4, false);
+                               l.d_steps, tile_rows, scores + n * 4, kBlockKeys * 4, false);
             SoftmaxArgs a{};
             a.scores = scores;
-            a.score_stride = l.block_keys;
+            a.score_stride = kBlockKeys;
             a.rows = tile_rows;
             a.keys = static_cast<int>(keys);
             a.keys_padded = static_cast<int>(round_up(keys, 16));
@@ -206,11 +209,15 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
             a.keep = keep;
             a.gain = gain;
             l.kernels.softmax(a);
-            for (int64_t p = 0; p < l.d_panels; ++p) {
-                const uint8_t* values = head.values + p * l.value_panel_bytes + key / family_kr(l.family) * nr * 4;
-                l.kernels.tile(weights, weight_stride, values, steps, tile_rows, products, nr * 4, false);
-                table.merge({products, nr, tile_rows, static_cast<int>(nr), integer, keep, gain,
-                             output + r * width + p * nr, width});
+            for (int64_t first = 0; first < keys; first += l.product_keys) {
+                const int64_t steps = ceil_div(std::min(l.product_keys, keys - first), kr);
+                const uint8_t* values = head.values + (key + first) / kr * nr * 4;
+                for (int64_t p = 0; p < l.d_panels; ++p) {
+                    l.kernels.tile(weights + first / kr * 4, weight_stride, values + p * l.value_panel_bytes, steps,
+                                   tile_rows, products, nr * 4, false);
+                    table.merge({products, nr, tile_rows, static_cast<int>(nr), integer, first == 0 ? keep : ones,
+                                 gain, output + r * width + p * nr, width});
+                }
             }
         }
     }
