@@ -1,4 +1,4 @@
-"""Exceptions of the package: each is also a `ValueError`, and says what was wrong, what was expected and what to do."""
+"""Exceptions of the package: each is also a `ValueError` and says what was wrong, expected and to be done."""
 
 
 class QoraVisionError(Exception):

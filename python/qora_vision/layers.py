@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm, PackedLinear
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
-# How a tensor is stored: quantised or in half precision as the model file says; in half precision at most (tables
-# such as position embeddings); always float32 (norms and biases).
+# How a tensor is stored: quantised or in half precision as the model file says; in half precision at most
+# (tables such as position embeddings); always float32 (norms and biases).
 Storage = Literal["weight", "table", "exact"]
 
 
@@ -123,7 +123,7 @@ class BlockConfig:
 
 
 class TransformerBlock:
-    """x += proj(attention(norm1(x))); x += fc2(activation(fc1(norm2(x)))) (pre-norm, Dosovitskiy et al. 2021).
+    """x += proj(attention(norm1(x))); x += fc2(activation(fc1(norm2(x)))): pre-norm, Dosovitskiy et al. 2021.
 
     Parameters
     ----------

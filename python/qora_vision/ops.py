@@ -1,8 +1,8 @@
 """Typed calls into the native kernels: NumPy arrays in and out.
 
-An `Engine` says how ops run: instruction set, arithmetic, threads. Activations are float32, or bf16 in arrays of
-uint16 (NumPy has no such type). Every op checks shapes and dtypes and raises `ValueError` naming the op; none
-keeps the GIL while it computes. docs/kernels.md describes what happens below.
+An `Engine` says how ops run: instruction set, arithmetic, threads. Activations are float32, or bf16 in arrays
+of uint16 (NumPy has no such type). Every op checks shapes and dtypes and raises `ValueError` naming the op;
+none keeps the GIL while it computes. docs/kernels.md describes what happens below.
 """
 
 from __future__ import annotations
@@ -157,8 +157,9 @@ class Engine:
     ) -> None:
         if compute not in get_args(Compute):
             raise ValueError(f"compute must be one of {', '.join(get_args(Compute))}, got {compute!r}")
-        if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= 4096):
-            raise ValueError(f"threads must be None or from 1 to 4096, got {threads!r}")
+        valid = isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= 4096
+        if threads is not None and not valid:
+            raise ValueError(f"threads must be None or a whole number from 1 to 4096, got {threads!r}")
         self.isa = default_isa() if isa is None else isa
         try:
             table = _core.table_info(self.isa)
@@ -209,8 +210,8 @@ class Engine:
     ) -> None:
         """Out = activation(norm(x) Wᵀ + b) + residual.
 
-        x is (rows, in), out (rows, out), residual float32 like out; rows are contiguous. out may be residual but
-        must not overlap x.
+        x is (rows, in), out (rows, out), residual float32 like out; rows are contiguous. out may be residual
+        but must not overlap x.
         """
         params = None if norm is None else norm.as_tuple()
         _core.linear(x, weight, params, activation, residual, out, self._threads)
@@ -251,7 +252,7 @@ class Engine:
         _core.attention(q, k, v, factor, self.attention_family, self.isa, out, self._threads)
 
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
-        """Out = (x - mean) / sqrt(var + eps) * gamma + beta over the last axis of (rows, features); out may be x."""
+        """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)
 
     def tubelet_embed(
@@ -263,7 +264,7 @@ class Engine:
         *,
         residual: FloatArray | None = None,
     ) -> None:
-        """Embed non-overlapping (t, h, w) blocks of a (T, C, H, W) float32 clip: a Conv3d with stride = kernel.
+        """Embed non-overlapping (t, h, w) blocks of a (T, C, H, W) float32 clip: Conv3d, stride = kernel.
 
         out and residual are (tokens, out), ordered by time, row, column.
         """
