@@ -118,7 +118,8 @@ class VideoClassifier:
         self.architecture: str = model.architecture.name
         self.quantization: str = model.file.quantization
         self.provenance: dict[str, Any] = dict(model.file.provenance)
-        self.labels: list[str] = model.file.labels or [f"class {i}" for i in range(model.config.num_classes)]
+        names = model.file.labels or (f"class {i}" for i in range(model.config.num_classes))
+        self.labels: list[str] = list(names)
         self.num_frames: int = model.config.num_frames
         self.compute: str = engine.compute
         self.isa: str = engine.isa
@@ -194,9 +195,10 @@ class VideoClassifier:
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return what feeds the classifier head, (hidden,) float32; arguments and errors as for `classify`."""
+        """Return what feeds the classifier head, (hidden,) float32; arguments and errors: see `classify`."""
         clips = self.preprocess(frames, channel_order, sampling=sampling, stride=stride, views=views)
-        return self._run(clips)[1].mean(axis=0)
+        embeddings = self._run(clips)[1]
+        return np.asarray(embeddings.mean(axis=0))
 
     def preprocess(
         self,
@@ -207,9 +209,9 @@ class VideoClassifier:
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return exactly what `classify` feeds `forward`: (views, T, C, H, W) float32; (1, T, C, H, W) by default.
+        """Return exactly what `classify` feeds `forward`: (views, T, C, H, W) float32, by default one view.
 
-        Arguments and errors as for `classify`.
+        Arguments and errors: see `classify`.
         """
         rule = self.preprocessing if stride is None else replace(self.preprocessing, stride=stride)
         indices: Sequence[int] | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qora_vision.errors import CheckpointError, ModelFileError
 from qora_vision.layers import TensorSpec
@@ -20,9 +22,9 @@ from qora_vision.models.registry import ARCHITECTURES, Architecture, find_archit
 from qora_vision.ops import quantize
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
-from qora_vision.weights.convert.hf import labels_of
+from qora_vision.weights.convert.hf import labels_of, names_in_order
 from qora_vision.weights.format import ModelFile, read_model
-from qora_vision.weights.tensors import Tensor
+from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
 Weights = Literal["q4", "q8", "f16", "f32"]
 ValueRange = Literal["original", "hf"]
@@ -82,8 +84,8 @@ def load_model(
             )
     else:
         raise FileNotFoundError(
-            f"there is no file or directory {str(source)!r}; expected a .qora-vision file, or a directory with "
-            "config.json and weights (models of the Hugging Face hub must be downloaded first)"
+            f"there is no file or directory {str(source)!r}; expected a .qora-vision file, or a directory "
+            "with config.json and weights (models of the Hugging Face hub must be downloaded first)"
         )
     model = interpret(file, source)
     if labels is not None:
@@ -101,20 +103,22 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
             f"{source}: this version does not know the architecture {file.architecture!r} (it knows {known})"
         )
     try:
-        config: Config = config_from_dict(architecture.config, dict(file.config))
-    except (TypeError, ValueError) as error:
+        config: Config = config_from_dict(architecture.config, file.config)
+        preprocessing = Preprocessing.from_dict(file.preprocessing)
+    except ValueError as error:
         raise ModelFileError(f"{source}: {error}") from error
-    preprocessing = Preprocessing.from_dict(file.preprocessing)
     specs = config.tensor_specs()
-    faults = _name_faults(specs, file.tensors.keys())
-    faults += _shape_faults(
-        {name: (name, specs[name], file.tensors[name].shape) for name in specs.keys() & file.tensors}
-    )
+    present = {name: file.tensors[name] for name in specs if name in file.tensors}
+    faults = _faults("missing", [name for name in specs if name not in present])
+    faults += _faults("unexpected", sorted(set(file.tensors) - set(present)))
+    faults += _shape_faults((name, tensor.shape, specs[name].shape) for name, tensor in present.items())
+    quantized = [name for name, tensor in present.items() if isinstance(tensor, QuantizedTensor)]
+    faults += _faults("unduly quantised", [name for name in quantized if specs[name].storage != "weight"])
     if file.labels is not None and len(file.labels) != config.num_classes:
         faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
+    faults += _size_faults(preprocessing, config)
     if faults:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
-    _check_size(preprocessing, config, str(source))
     return LoadedModel(architecture, config, preprocessing, file)
 
 
@@ -144,7 +148,8 @@ def import_checkpoint(
         labels = kinetics400_labels()
         provenance["labels"] = "Kinetics-400, assumed of 400 classes without names"
     preprocessing = _read_preprocessing(directory, convert, config, value_range)
-    _check_size(preprocessing, config, str(directory))
+    if faults := _size_faults(preprocessing, config):
+        raise CheckpointError(f"{directory}: {faults[0]}")
     names = find_tensors(convert, config.tensor_specs(), checkpoint, directory)
     return ModelFile(
         architecture=architecture.name,
@@ -179,13 +184,11 @@ def find_tensors(
     ignored = re.compile("|".join(convert.IGNORED))
     extra = sorted(set(checkpoint) - set(found.values()))
     extra = [name for name in extra if not ignored.fullmatch(name)]
-    faults = []
-    if missing:
-        faults.append(f"missing tensors: {', '.join(missing)}")
-    if extra:
-        faults.append(f"unexpected tensors: {', '.join(extra)}")
+    shapes = {theirs: (checkpoint.shape(theirs), specs[ours].shape) for ours, theirs in found.items()}
+    faults = _faults("missing", missing) + _faults("unexpected", extra)
+    # Tables are stored with a batch axis of length 1.
     faults += _shape_faults(
-        {ours: (theirs, specs[ours], checkpoint.shape(theirs)) for ours, theirs in found.items()}
+        (name, *pair) for name, pair in shapes.items() if _without_ones(pair[0]) != _without_ones(pair[1])
     )
     if faults:
         raise CheckpointError(f"{source}: the weights do not fit config.json: " + "; ".join(faults))
@@ -197,22 +200,29 @@ def read_labels(labels: str | Path | Sequence[str], count: int) -> list[str]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
-        Unless there are `count` of them.
+        Unless there are `count` of them, all texts.
     """
-    origin = "labels"
     if isinstance(labels, str | Path):
-        origin = str(labels)
-        path = Path(labels)
-        if path.suffix == ".json":
-            names = labels_of({"id2label": read_json(path)}) or []
-        else:
-            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        origin, names = str(labels), _read_names(Path(labels))
     else:
-        names = [str(label) for label in labels]
-    if len(names) != count:
-        raise ValueError(f"{origin}: expected {count} class names, got {len(names)}")
+        origin, names = "labels", list(labels)
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{origin}: expected {count} class names (texts), got {len(names)} values")
     return names
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix != ".json":
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        values = json.loads(text)
+        return values if isinstance(values, list) else names_in_order(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected class names, one a line or (.json) as JSON: {error}") from error
 
 
 def kinetics400_labels() -> list[str]:
@@ -265,18 +275,19 @@ def _read_preprocessing(
     )
 
 
-def _check_size(preprocessing: Preprocessing, config: Config, source: str) -> None:
+def _size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:
     frames, channels, *size = config.clip_shape
     given = preprocessing.crop or preprocessing.resize
-    if channels != 3 or preprocessing.num_frames != frames or given != tuple(size):
-        raise CheckpointError(
-            f"{source}: preprocessing gives clips of {preprocessing.num_frames} RGB frames of {given}, but the model "
-            f"takes {frames} frames of {channels} channels and {tuple(size)} pixels"
-        )
+    if channels == 3 and preprocessing.num_frames == frames and given == tuple(size):
+        return []
+    return [
+        f"preprocessing gives clips of {preprocessing.num_frames} RGB frames of {given} pixels, but the "
+        f"model takes {frames} frames of {channels} channels and {tuple(size)} pixels"
+    ]
 
 
 def _spellings(names: Mapping[str, tuple[str, ...]], ours: str) -> list[str]:
-    """Return what a tensor of ours may be called: entries name it whole, or its layer with {i} for the block."""
+    """Return what a tensor of ours may be called: NAMES has it whole, or its layer with {i} for the block."""
     block = re.match(r"blocks\.(\d+)\.", ours)
     index = block.group(1) if block else ""
     pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
@@ -286,26 +297,18 @@ def _spellings(names: Mapping[str, tuple[str, ...]], ours: str) -> list[str]:
     return [f"{name.format(i=index)}.{part}" for name in names[layer]]
 
 
-def _name_faults(specs: Mapping[str, TensorSpec], present: Any) -> list[str]:
-    faults = []
-    if missing := sorted(specs.keys() - set(present)):
-        faults.append(f"missing tensors: {', '.join(missing)}")
-    if extra := sorted(set(present) - specs.keys()):
-        faults.append(f"unexpected tensors: {', '.join(extra)}")
-    return faults
+def _faults(what: str, names: Collection[str]) -> list[str]:
+    return [f"{what} tensors: {', '.join(names)}"] if names else []
 
 
-def _shape_faults(found: Mapping[str, tuple[str, TensorSpec, tuple[int, ...]]]) -> list[str]:
-    wrong = [
-        f"{theirs} is {shape} instead of {spec.shape}"
-        for theirs, spec, shape in found.values()
-        if _squeezed(shape) != _squeezed(spec.shape)
-    ]
-    return [f"misshapen tensors: {', '.join(wrong)}"] if wrong else []
+def _shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """Compare shapes as they are with shapes as they should be."""
+    return _faults(
+        "misshapen", [f"{name} is {shape} instead of {due}" for name, shape, due in tensors if shape != due]
+    )
 
 
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Leave out axes of length 1: tables are stored with a batch axis."""
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
@@ -333,7 +336,7 @@ def _read_tensors(
     return tensors
 
 
-def _store(values: np.ndarray[Any, Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
+def _store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floating-point values, got {values.dtype}")
     if spec.storage == "weight" and weights in ("q4", "q8"):

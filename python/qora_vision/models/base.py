@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -74,24 +74,28 @@ def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
 
 
 def check_fields(architecture: str, config: Any) -> None:
-    """Raise `ValueError` unless the integers of a config are positive and its numbers are numbers."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        for number in numbers:
-            if isinstance(number, bool) or isinstance(number, str):
-                continue
-            if not isinstance(number, int | float) or not 0 < number < 2**31:
-                raise ValueError(f"{architecture}: {field.name} must be positive, got {value!r}")
-        default = field.default
-        if default is not dataclasses.MISSING and type(value) is not type(default):
-            raise ValueError(
-                f"{architecture}: {field.name} must be of type {type(default).__name__}, got {value!r}"
-            )
-        if isinstance(default, tuple) and (
-            len(value) != len(default) or not all(isinstance(number, int) for number in value)
-        ):
-            raise ValueError(f"{architecture}: {field.name} must be {len(default)} integers, got {value!r}")
+    """Raise `ValueError` unless a config's fields are of their declared types and its numbers positive."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, kind):
+            raise ValueError(f"{architecture}: {name} must be {_describe(kind)}, got {value!r}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    return type(value) is kind and (kind is bool or 0 < value < 2**31)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return f"{len(get_args(kind))} positive integers"
+    return {bool: "true or false", int: "a positive integer", float: "a positive number"}[kind]
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

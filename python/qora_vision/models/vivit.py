@@ -26,10 +26,13 @@ from qora_vision.models.base import Output, check_clip, check_fields
 from qora_vision.ops import Activation, Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
+# Far above every published model: a damaged config must not make us list tensors for ever.
+MAX_DEPTH = 1000
+
 
 @dataclass(frozen=True)
 class VivitConfig:
-    """Shape of a ViViT. `tubelet_size` is (frames, height, width), `image_size` (height, width), all in pixels."""
+    """Shape of a ViViT; `tubelet_size` is (frames, height, width), `image_size` (height, width) in pixels."""
 
     num_classes: int
     num_frames: int = 32
@@ -46,6 +49,8 @@ class VivitConfig:
 
     def __post_init__(self) -> None:
         check_fields("vivit", self)
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"vivit: depth must be at most {MAX_DEPTH}, got {self.depth}")
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"vivit: embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}"

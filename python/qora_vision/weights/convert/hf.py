@@ -47,19 +47,28 @@ def activation_of(name: str) -> Activation:
 
 
 def labels_of(fields: Mapping[str, Any]) -> list[str] | None:
-    """Return the class names of `id2label`, None where there are none or just the generic LABEL_0, LABEL_1, ...
+    """Return the class names of config.json, None where there are none or just LABEL_0, LABEL_1, ...
 
     Raises
     ------
     CheckpointError
-        If its keys are not 0 to n - 1, or a name is no text.
+        If `id2label` does not map 0 to n - 1 to texts.
     """
     names = fields.get("id2label")
     if names is None:
         return None
-    if not isinstance(names, dict) or sorted(names, key=str) != sorted(map(str, range(len(names)))):
-        raise CheckpointError("config.json: id2label must map 0, 1, ... without gaps to class names")
+    try:
+        labels = names_in_order(names)
+    except ValueError as error:
+        raise CheckpointError(f"config.json: id2label: {error}") from error
+    return None if labels == [f"LABEL_{i}" for i in range(len(labels))] else labels
+
+
+def names_in_order(names: Any) -> list[str]:
+    """Return the values of {"0": name, "1": name, ...}; `ValueError` if it is anything else."""
+    if not isinstance(names, dict) or names.keys() != {str(i) for i in range(len(names))}:
+        raise ValueError("expected an object that maps 0, 1, ... without gaps to class names")
     labels = [names[str(i)] for i in range(len(names))]
     if not all(isinstance(label, str) for label in labels):
-        raise CheckpointError("config.json: id2label holds a class name that is no text")
-    return None if labels == [f"LABEL_{i}" for i in range(len(labels))] else labels
+        raise ValueError("a class name is no text")
+    return labels
