@@ -172,14 +172,15 @@ class Terminal(io.StringIO):
 
 
 def test_progress_shows_on_a_terminal_only(tiny_checkpoint: Path, frames: Path, monkeypatch, capsys) -> None:
-    command = ["classify", str(frames), "--model", str(tiny_checkpoint)]
+    command = ["classify", str(frames), str(CLIP), "--model", str(tiny_checkpoint)]
     assert main(command) == 0
     expected, err = capsys.readouterr()
     assert err == ""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert main(command) == 0
-    assert "%|" in terminal.getvalue()
+    assert "clips:  50%|" in terminal.getvalue()
+    assert terminal.getvalue().rstrip("\r").endswith(" ")  # erased
     assert capsys.readouterr().out == expected
 
 

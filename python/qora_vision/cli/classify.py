@@ -109,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             labels=arguments.labels,
             progress=progress,
         )
+        progress.close()
         if arguments.top_k > len(model.labels):
             raise UsageError(f"--top-k {arguments.top_k}: the model has {len(model.labels)} labels")
         failed = 0
@@ -132,13 +133,13 @@ def _classify(
             views=arguments.views,
         )
     except (qora_vision.QoraVisionError, OSError) as error:
-        progress.close()
+        progress.hide()
         message = str(error)
         print_error(message if source in message else f"{source}: {message}")
         if arguments.json:
             print_json({"source": source, "error": message})
         return False
-    progress.close()
+    progress.hide()
     if arguments.json:
         result: dict[str, Any] = {"source": source, **prediction.to_dict()}
         print_json(result)

@@ -19,6 +19,7 @@ class Progress:
         self._shown = sys.stderr.isatty()
         self._what = ""
         self._bar: Any = None
+        self._hidden = False
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` steps of `what` are done."""
@@ -30,6 +31,15 @@ class Progress:
             self._bar = tqdm(total=total, desc=what, leave=False, file=sys.stderr, dynamic_ncols=True)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
+        if self._hidden:
+            self._bar.refresh()
+            self._hidden = False
+
+    def hide(self) -> None:
+        """Take the bar off the screen until the next step, so that a result can be printed."""
+        if self._bar is not None:
+            self._bar.clear()
+            self._hidden = True
 
     def close(self) -> None:
         """Erase the bar."""
