@@ -161,6 +161,26 @@ def test_classify_options_reach_the_library(
     )
 
 
+def test_classify_threads(
+    tiny_model_file: Path, frames: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Results do not depend on the threads, so only the call shows them."""
+    given = []
+    load = qora_vision.load
+
+    def record(source, **options):
+        given.append(options["threads"])
+        return load(source, **options)
+
+    monkeypatch.setattr(qora_vision, "load", record)
+    outputs = []
+    for arguments in ([], ["--threads", "1"], ["--threads", "2"]):
+        assert main(["classify", str(frames), "--model", str(tiny_model_file), *arguments]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert given == [None, 1, 2]
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 # convert, info, doctor
 
 
@@ -186,6 +206,10 @@ def test_info_for_people(tiny_model_file: Path, capsys) -> None:
     out = capsys.readouterr().out
     assert str(tiny_model_file) in out
     assert "7: opening, closing, waiting, ..." in out
+    sizes = qora_vision.read_info(tiny_model_file).bytes_by_kind()
+    assert set(sizes) > {"q4"}
+    for kind, nbytes in sizes.items():
+        assert any(f"{kind:<4} " in line and f"{nbytes / 1000:.1f} kB" in line for line in out.splitlines())
     names = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert names == ["File", "Architecture", "Weights", "Labels", "Config", "Preprocessing", "Provenance"]
 

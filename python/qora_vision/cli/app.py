@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -73,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("qora-vision: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # What is still buffered has nowhere to go; without this the interpreter complains when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whatever read stdout has enough
         return 141
     except MemoryError:
         print_error("out of memory")
