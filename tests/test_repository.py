@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 from tiny_vivit import CONFIG, load_maker, write_tiny_vivit
+
+from qora_vision.cli.app import build_parser
 
 ROOT = Path(__file__).parents[1]
 TEST_COMMAND = "bash tools/run_tests.sh"
 FIRST_COMMAND = "bash tools/quickstart.sh"
 
 
-def commands_of_readme() -> list[str]:
-    """Lines of the README's fenced shell blocks."""
-    blocks = re.findall(
-        r"```(?:sh|bash|console)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
-    )
+def shell_lines(page: str) -> list[str]:
+    """Lines of a page's fenced shell blocks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL)
     return [line.strip() for block in blocks for line in block.splitlines()]
 
 
@@ -29,9 +32,24 @@ def script_lines(path: Path) -> list[str]:
 
 
 def test_readme_has_the_two_commands() -> None:
-    commands = commands_of_readme()
+    commands = shell_lines("README.md")
     assert commands.count(FIRST_COMMAND) == 1
     assert commands.count(TEST_COMMAND) == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "CONTRIBUTING.md"])
+def test_command_lines_in_the_pages_parse(page: str) -> None:
+    for line in shell_lines(page):
+        if line.startswith("qora-vision "):
+            build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
