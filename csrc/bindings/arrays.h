@@ -23,7 +23,8 @@ inline std::string describe(const py::array& a) {
 // float32, or uint16 that holds bf16.
 inline DType dtype_of(const char* op, const py::array& a) {
     if (py::isinstance<py::array_t<float>>(a)) return DType::kF32;
-    check(py::isinstance<py::array_t<uint16_t>>(a), op, "expected float32 (or uint16 holding bf16), got " + describe(a));
+    check(py::isinstance<py::array_t<uint16_t>>(a), op,
+          "expected float32 (or uint16 holding bf16), got " + describe(a));
     return DType::kBf16;
 }
 
@@ -41,10 +42,26 @@ inline ConstMatrix matrix(const char* op, const py::array& a) {
     return m;
 }
 
+// Likewise for output, or a 3-D array (blocks, rows, columns of a block) as a matrix whose columns come in
+// blocks.
 inline Matrix mutable_matrix(const char* op, py::array& a) {
     check(a.writeable(), op, "the output array is read-only");
-    const ConstMatrix m = matrix(op, a);
-    return {static_cast<uint8_t*>(a.mutable_data()), m.dtype, m.rows, m.cols, m.row_stride};
+    auto* data = static_cast<uint8_t*>(a.mutable_data());
+    if (a.ndim() != 3) {
+        const ConstMatrix m = matrix(op, a);
+        return {data, m.dtype, m.rows, m.cols, m.row_stride};
+    }
+    const DType dtype = dtype_of(op, a);
+    const auto item = static_cast<py::ssize_t>(dtype_size(dtype));
+    check(a.strides(2) == item && a.strides(0) % item == 0 && a.strides(1) % item == 0 && a.shape(2) > 0, op,
+          "expected contiguous rows in each block, got " + describe(a));
+    return {data,
+            dtype,
+            a.shape(1),
+            a.shape(0) * a.shape(2),
+            a.strides(1) / item,
+            a.shape(2),
+            a.strides(0) / item};
 }
 
 using FloatArray = py::array_t<float, py::array::c_style>;

@@ -8,7 +8,8 @@
 namespace py = pybind11;
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
-    m.doc() = "Native kernels of qora_vision. Use qora_vision.ops: it documents and checks what is passed here.";
+    m.doc() =
+        "Native kernels of qora_vision. Use qora_vision.ops: it documents and checks what is passed here.";
     m.def("available_isas", [] {
         std::vector<std::string> names;
         for (qora::Isa isa : qora::available_isas()) names.emplace_back(qora::isa_name(isa));

@@ -39,7 +39,9 @@ ConstMatrix residual_of(const char* op, const std::optional<py::array>& residual
 
 // First and last byte of an array's rows.
 bool overlap(const ConstMatrix& a, const ConstMatrix& b) {
-    const auto end = [](const ConstMatrix& m) { return m.rows == 0 ? m.data : m.at(m.rows - 1, m.cols); };
+    const auto end = [](const ConstMatrix& m) {
+        return m.rows == 0 || m.cols == 0 ? m.data : m.at(m.rows - 1, m.cols - 1) + 1;
+    };
     return a.data < end(b) && b.data < end(a);
 }
 
@@ -94,8 +96,8 @@ HeadView heads_of(const py::array& a) {
 }
 
 void run_linear(const char* op, const RowSource& x, const Norm& norm, const PackedLinear& weight,
-                const std::optional<std::string>& activation, const std::optional<py::array>& residual, py::array& out,
-                int threads) {
+                const std::optional<std::string>& activation, const std::optional<py::array>& residual,
+                py::array& out, int threads) {
     const LayerNorm params = layer_norm_of(op, norm, weight.in_features());
     const Epilogue epilogue{parse_activation(activation), residual_of(op, residual)};
     const Matrix result = mutable_matrix(op, out);
@@ -120,8 +122,10 @@ void bind_ops(py::module_& m) {
     });
 
     py::class_<PackedLinear>(m, "PackedLinear")
-        .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features, int64_t in_features) {
-                 return PackedLinear(kernel_table(parse_isa(isa)), parse_family(family), out_features, in_features);
+        .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features,
+                         int64_t in_features) {
+                 return PackedLinear(kernel_table(parse_isa(isa)), parse_family(family), out_features,
+                                     in_features);
              }),
              py::arg("isa"), py::arg("family"), py::arg("out_features"), py::arg("in_features"))
         .def(
@@ -133,41 +137,46 @@ void bind_ops(py::module_& m) {
                 py::gil_scoped_release released;
                 self.set_rows(at, w, values, threads);
             },
-            py::arg("at"), py::arg("data"), py::arg("scales"), py::arg("bias").noconvert(), py::arg("threads") = 0)
+            py::arg("at"), py::arg("data"), py::arg("scales"), py::arg("bias").noconvert(),
+            py::arg("threads") = 0)
         .def_property_readonly("out_features", &PackedLinear::out_features)
         .def_property_readonly("in_features", &PackedLinear::in_features)
-        .def_property_readonly("family", [](const PackedLinear& p) { return kFamilyNames[static_cast<int>(p.family())]; })
+        .def_property_readonly(
+            "family", [](const PackedLinear& p) { return kFamilyNames[static_cast<int>(p.family())]; })
         .def_property_readonly("nbytes", &PackedLinear::nbytes);
 
     m.def(
         "linear",
         [](const py::array& x, const PackedLinear& weight, const Norm& norm,
-           const std::optional<std::string>& activation, const std::optional<py::array>& residual, py::array out,
-           int threads) {
+           const std::optional<std::string>& activation, const std::optional<py::array>& residual,
+           py::array out, int threads) {
             const ConstMatrix rows = matrix("linear", x);
             check(!overlap(rows, as_const(mutable_matrix("linear", out))), "linear",
                   "the output overlaps the input; only the residual may be the output");
             run_linear("linear", MatrixRows(rows), norm, weight, activation, residual, out, threads);
         },
-        py::arg("x"), py::arg("weight"), py::arg("norm"), py::arg("activation"), py::arg("residual"), py::arg("out"),
-        py::arg("threads") = 0);
+        py::arg("x"), py::arg("weight"), py::arg("norm"), py::arg("activation"), py::arg("residual"),
+        py::arg("out"), py::arg("threads") = 0);
 
     m.def(
         "tubelet_embed",
         [](const FloatArray& clip, std::tuple<int64_t, int64_t, int64_t> tubelet, const PackedLinear& weight,
            const std::optional<py::array>& residual, py::array out, int threads) {
-            check(clip.ndim() == 4, "tubelet_embed", "expected a (T, C, H, W) float32 clip, got " + describe(clip));
+            check(clip.ndim() == 4, "tubelet_embed",
+                  "expected a (T, C, H, W) float32 clip, got " + describe(clip));
             const auto [t, h, w] = tubelet;
-            const TubeletRows rows(clip.data(), {clip.shape(0), clip.shape(1), clip.shape(2), clip.shape(3)}, {t, h, w});
+            const TubeletRows rows(clip.data(), {clip.shape(0), clip.shape(1), clip.shape(2), clip.shape(3)},
+                                   {t, h, w});
             run_linear("tubelet_embed", rows, std::nullopt, weight, std::nullopt, residual, out, threads);
         },
-        py::arg("clip").noconvert(), py::arg("tubelet"), py::arg("weight"), py::arg("residual"), py::arg("out"),
-        py::arg("threads") = 0);
+        py::arg("clip").noconvert(), py::arg("tubelet"), py::arg("weight"), py::arg("residual"),
+        py::arg("out"), py::arg("threads") = 0);
 
     m.def(
         "mlp",
-        [](const py::array& x, const Norm& norm, const PackedLinear& fc1, const std::optional<std::string>& activation,
-           const PackedLinear& fc2, const std::optional<py::array>& residual, py::array out, int threads) {
+        [](const py::array& x, const Norm& norm, const PackedLinear& fc1,
+           const std::optional<std::string>& activation, const PackedLinear& fc2,
+           const std::optional<py::array>& residual, py::array out, int threads) {
             const MatrixRows rows(matrix("mlp", x));
             const LayerNorm params = layer_norm_of("mlp", norm, fc1.in_features());
             const Activation act = parse_activation(activation);
@@ -176,8 +185,8 @@ void bind_ops(py::module_& m) {
             py::gil_scoped_release released;
             mlp(rows, params, fc1, act, fc2, added, result, threads);
         },
-        py::arg("x"), py::arg("norm"), py::arg("fc1"), py::arg("activation"), py::arg("fc2"), py::arg("residual"),
-        py::arg("out"), py::arg("threads") = 0);
+        py::arg("x"), py::arg("norm"), py::arg("fc1"), py::arg("activation"), py::arg("fc2"),
+        py::arg("residual"), py::arg("out"), py::arg("threads") = 0);
 
     m.def(
         "attention",
@@ -190,13 +199,13 @@ void bind_ops(py::module_& m) {
             py::gil_scoped_release released;
             attention(table, operands, queries, keys, values, scale, result, threads);
         },
-        py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("family"), py::arg("isa"), py::arg("out"),
-        py::arg("threads") = 0);
+        py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("family"), py::arg("isa"),
+        py::arg("out"), py::arg("threads") = 0);
 
     m.def(
         "layer_norm",
-        [](const py::array& x, const FloatArray& gamma, const FloatArray& beta, float eps, const std::string& isa,
-           py::array out, int threads) {
+        [](const py::array& x, const FloatArray& gamma, const FloatArray& beta, float eps,
+           const std::string& isa, py::array out, int threads) {
             const ConstMatrix rows = matrix("layer_norm", x);
             const LayerNorm norm = layer_norm_of("layer_norm", std::tuple(gamma, beta, eps), rows.cols);
             const Matrix result = mutable_matrix("layer_norm", out);
@@ -204,8 +213,8 @@ void bind_ops(py::module_& m) {
             py::gil_scoped_release released;
             layer_norm(table, rows, norm, result, threads);
         },
-        py::arg("x"), py::arg("gamma").noconvert(), py::arg("beta").noconvert(), py::arg("eps"), py::arg("isa"),
-        py::arg("out"), py::arg("threads") = 0);
+        py::arg("x"), py::arg("gamma").noconvert(), py::arg("beta").noconvert(), py::arg("eps"),
+        py::arg("isa"), py::arg("out"), py::arg("threads") = 0);
 }
 
 }  // namespace qora

@@ -9,7 +9,8 @@ void bind_quantize(py::module_& m) {
     m.def(
         "quantize",
         [](const FloatArray& weight, const std::string& kind, int threads) {
-            check(kind == "q4" || kind == "q8", "quantize", "the kind must be 'q4' or 'q8', got '" + kind + "'");
+            check(kind == "q4" || kind == "q8", "quantize",
+                  "the kind must be 'q4' or 'q8', got '" + kind + "'");
             check(weight.ndim() == 2, "quantize", "expected a 2-D float32 array, got " + describe(weight));
             const bool q4 = kind == "q4";
             const int64_t rows = weight.shape(0), cols = weight.shape(1), groups = ceil_div(cols, kGroupSize);
@@ -20,8 +21,8 @@ void bind_quantize(py::module_& m) {
             uint16_t* scales_out = scales.mutable_data();
             {
                 py::gil_scoped_release released;
-                quantise(q4 ? WeightKind::kQ4 : WeightKind::kQ8, weight.data(), rows, cols, data_out, scales_out,
-                         threads);
+                quantise(q4 ? WeightKind::kQ4 : WeightKind::kQ8, weight.data(), rows, cols, data_out,
+                         scales_out, threads);
             }
             return py::make_tuple(data, scales);
         },

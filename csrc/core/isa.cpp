@@ -108,8 +108,8 @@ Isa parse_isa(const std::string& name) {
         if (name != isa_name(isa)) continue;
         for (Isa available : available_isas())
             if (available == isa) return isa;
-        throw std::invalid_argument("instruction set '" + name + "' is not supported by this CPU; it has: " +
-                                    available_names());
+        throw std::invalid_argument("instruction set '" + name +
+                                    "' is not supported by this CPU; it has: " + available_names());
     }
     throw std::invalid_argument("unknown instruction set '" + name + "'; this CPU has: " + available_names());
 }

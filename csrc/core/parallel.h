@@ -8,8 +8,8 @@ namespace qora {
 
 // Runs body(begin, end) over ranges that together cover [0, count) once, on at most num_threads threads
 // (0 = the process default). Ranges are `grain` long (at least 1) and are handed out dynamically, so a
-// slow core does less. The calling thread takes part. The first exception of a body (memory, in practice) is rethrown here
-// after all threads have stopped.
+// slow core does less. The calling thread takes part. The first exception of a body (memory, in practice) is
+// rethrown here after all threads have stopped.
 void parallel_for(int64_t count, int64_t grain, int num_threads,
                   const std::function<void(int64_t begin, int64_t end)>& body);
 

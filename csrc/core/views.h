@@ -16,22 +16,30 @@ enum class DType { kF32, kBf16 };
 
 inline size_t dtype_size(DType type) { return type == DType::kF32 ? 4 : 2; }
 
-// A row-major matrix whose rows may lie apart; strides are in elements.
+// A row-major matrix whose rows may lie apart; strides are in elements. Its columns may also come in blocks
+// that lie apart, such as the heads of a projection: block_cols columns every block_stride elements.
 template <class Byte>
 struct BasicMatrix {
     Byte* data = nullptr;
     DType dtype = DType::kF32;
     int64_t rows = 0, cols = 0, row_stride = 0;
+    int64_t block_cols = 0, block_stride = 0;  // 0 = one block
 
     Byte* at(int64_t row, int64_t col = 0) const {
-        return data + static_cast<size_t>(row * row_stride + col) * dtype_size(dtype);
+        const int64_t block = block_cols > 0 ? col / block_cols : 0;
+        const int64_t offset = row * row_stride + block * block_stride + (col - block * block_cols);
+        return data + static_cast<size_t>(offset) * dtype_size(dtype);
     }
+    // Columns from `col` on that lie side by side in a row.
+    int64_t run(int64_t col) const { return block_cols > 0 ? block_cols - col % block_cols : cols - col; }
     bool empty() const { return data == nullptr; }
 };
 using Matrix = BasicMatrix<uint8_t>;
 using ConstMatrix = BasicMatrix<const uint8_t>;
 
-inline ConstMatrix as_const(const Matrix& m) { return {m.data, m.dtype, m.rows, m.cols, m.row_stride}; }
+inline ConstMatrix as_const(const Matrix& m) {
+    return {m.data, m.dtype, m.rows, m.cols, m.row_stride, m.block_cols, m.block_stride};
+}
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -43,7 +51,7 @@ inline void check(bool condition, const char* op, const std::string& message) {
 
 // Cache-line aligned, uninitialised, grow-only memory. Not shared between threads.
 class Buffer {
-public:
+  public:
     Buffer() = default;
     explicit Buffer(size_t bytes) { reserve(bytes); }
 
@@ -64,7 +72,7 @@ public:
         return reinterpret_cast<T*>(memory_.get());
     }
 
-private:
+  private:
     static constexpr size_t kAlignment = 64;
     struct Free {
         void operator()(uint8_t* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }

@@ -16,15 +16,17 @@ namespace {
 // Stands for "no score yet"; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
 
-// How the weights of one row are stored. `store` adds up what was stored, so that numerator and denominator see
-// the same rounded weights. A weight is 2^(score - max + kExponent), which makes the largest kUnit^-1.
+// How the weights of one row are stored. `store` adds up what was stored, so that numerator and denominator
+// see the same rounded weights. A weight is 2^(score - max + kExponent), which makes the largest kUnit^-1.
 template <class V>
 struct WeightsF32 {
     using Score = typename V::F;
     using Sum = typename V::F;
     static constexpr int kDegree = 6;
     static constexpr float kExponent = 0.0f, kUnit = 1.0f;
-    static Score load(const void* scores, int64_t i) { return V::load(static_cast<const float*>(scores) + i); }
+    static Score load(const void* scores, int64_t i) {
+        return V::load(static_cast<const float*>(scores) + i);
+    }
     static Score lowest() { return V::set(kNoScore); }
     static Score max(Score a, Score b) { return V::max(a, b); }
     static typename V::F to_float(Score s) { return s; }
@@ -52,7 +54,9 @@ struct WeightsI16 {
     using Sum = typename V::I;
     static constexpr int kDegree = 3;
     static constexpr float kExponent = kI16WeightBits, kUnit = 1.0f / (1 << kI16WeightBits);
-    static Score load(const void* scores, int64_t i) { return V::load_i(static_cast<const int32_t*>(scores) + i); }
+    static Score load(const void* scores, int64_t i) {
+        return V::load_i(static_cast<const int32_t*>(scores) + i);
+    }
     static Score lowest() { return V::set_i(INT32_MIN); }
     static Score max(Score a, Score b) { return V::max_i(a, b); }
     static typename V::F to_float(Score s) { return V::to_float(s); }
@@ -65,51 +69,61 @@ struct WeightsI16 {
     }
 };
 
-// Writes the weights of one row and returns their maximum in units of log2 and their sum.
+// The last few scores of a row in units of log2: what stands behind them in the buffer is replaced, not
+// trusted.
 template <class V, class Weights>
-inline void softmax_row(const SoftmaxArgs& a, int r, float& block_max, float& block_sum) {
-    const int whole = a.keys / V::kWidth * V::kWidth, rest = a.keys - whole;
-    const int64_t row = r * a.score_stride;
+inline typename V::F tail_scores(const SoftmaxArgs& a, int r, int whole, typename V::F factor) {
+    float lanes[V::kWidth];
+    V::store(lanes, V::mul(Weights::to_float(Weights::load(a.scores, r * a.score_stride + whole)), factor));
+    for (int i = a.keys - whole; i < V::kWidth; ++i) lanes[i] = kNoScore;
+    return V::load(lanes);
+}
+
+// Largest score of a row in units of log2.
+template <class V, class Weights>
+inline float row_max(const SoftmaxArgs& a, int r) {
+    const int whole = a.keys / V::kWidth * V::kWidth;
     const auto factor = V::set(a.row_scale[r]);
-
     auto high = Weights::lowest();
-    for (int i = 0; i < whole; i += V::kWidth) high = Weights::max(Weights::load(a.scores, row + i), high);
+    for (int i = 0; i < whole; i += V::kWidth)
+        high = Weights::max(Weights::load(a.scores, r * a.score_stride + i), high);
     auto highest = V::mul(Weights::to_float(high), factor);
-    // The last few scores: what stands behind them in the buffer is replaced, not trusted.
-    float tail[V::kWidth];
-    if (rest > 0) {
-        V::store(tail, V::mul(Weights::to_float(Weights::load(a.scores, row + whole)), factor));
-        for (int i = rest; i < V::kWidth; ++i) tail[i] = kNoScore;
-        highest = V::max(V::load(tail), highest);
-    }
-    block_max = V::max_lane(highest);
+    if (whole < a.keys) highest = V::max(tail_scores<V, Weights>(a, r, whole, factor), highest);
+    return V::max_lane(highest);
+}
 
+// Writes the weights of a row and returns their sum.
+template <class V, class Weights>
+inline float write_weights(const SoftmaxArgs& a, int r, float block_max) {
+    const int whole = a.keys / V::kWidth * V::kWidth;
+    const auto factor = V::set(a.row_scale[r]), shift = V::set(Weights::kExponent - block_max);
     auto* weights = static_cast<uint8_t*>(a.weights) + r * a.weight_stride;
-    const auto shift = V::set(Weights::kExponent - block_max);
     auto sum = Weights::zero();
     for (int i = 0; i < whole; i += V::kWidth) {
-        const auto score = Weights::to_float(Weights::load(a.scores, row + i));
+        const auto score = Weights::to_float(Weights::load(a.scores, r * a.score_stride + i));
         sum = Weights::store(weights, i, exp2<V, Weights::kDegree>(V::fma(score, factor, shift)), sum);
     }
     int end = whole;
-    if (rest > 0) {
-        V::store(tail, exp2<V, Weights::kDegree>(V::add(V::load(tail), shift)));
-        for (int i = rest; i < V::kWidth; ++i) tail[i] = 0.0f;
-        sum = Weights::store(weights, whole, V::load(tail), sum);
+    if (whole < a.keys) {
+        const auto scores = tail_scores<V, Weights>(a, r, whole, factor);
+        sum = Weights::store(weights, whole, exp2<V, Weights::kDegree>(V::add(scores, shift)), sum);
         end += V::kWidth;
     }
     for (; end < a.keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
-    block_sum = Weights::total(sum);
+    return Weights::total(sum);
 }
 
 // The score buffer and the weight buffer hold whole vectors.
 template <class V, class Weights>
 void softmax(const SoftmaxArgs& a) {
     float block_max[kMaxTileRows] = {}, block_sum[kMaxTileRows] = {};
-    for (int r = 0; r < a.rows; ++r) softmax_row<V, Weights>(a, r, block_max[r], block_sum[r]);
+    // All maxima first: one row's reduction hides behind the next row's loads.
+    for (int r = 0; r < a.rows; ++r) block_max[r] = row_max<V, Weights>(a, r);
+    for (int r = 0; r < a.rows; ++r) block_sum[r] = write_weights<V, Weights>(a, r, block_max[r]);
 
     for_each_vector<V>(a.rows, [&](int64_t r, int lanes) {
-        const auto before = load_lanes<V>(a.running_max + r, lanes), block = load_lanes<V>(block_max + r, lanes);
+        const auto before = load_lanes<V>(a.running_max + r, lanes),
+                   block = load_lanes<V>(block_max + r, lanes);
         const auto after = V::max(before, block);
         const auto keep = exp2<V, 6>(V::sub(before, after));
         const auto gain = V::mul(exp2<V, 6>(V::sub(block, after)), V::set(Weights::kUnit));

@@ -1,9 +1,9 @@
-// The contract between ops and kernels: one POD of function pointers per instruction set, each beside its tile
-// geometry. Ops read the geometry from the table and never name an instruction set.
+// The contract between ops and kernels: one POD of function pointers per instruction set, each beside its
+// tile geometry. Ops read the geometry from the table and never name an instruction set.
 //
 // Every dot product works on dwords: one float32, two bf16, two int16, or four int8. An A operand is a row of
-// dwords along the reduction, a B operand a panel [steps][nr] of dwords (nr columns side by side for each step),
-// so one tile shape serves weights, keys and values of every operand type.
+// dwords along the reduction, a B operand a panel [steps][nr] of dwords (nr columns side by side for each
+// step), so one tile shape serves weights, keys and values of every operand type.
 #pragma once
 
 #include <cstddef>
@@ -20,11 +20,11 @@ constexpr int family_kr(Family f) { return f == Family::kF32 ? 1 : f == Family::
 constexpr int family_bytes(Family f) { return 4 / family_kr(f); }
 constexpr bool family_is_integer(Family f) { return f == Family::kI16 || f == Family::kI8; }
 
-// Attention in the i16 family. A weight of 1 is 2^14, so the weights of 64 keys sum to at most 2^20, which leaves
-// values eleven bits of magnitude in an int32 accumulator.
+// Attention in the i16 family. A weight of 1 is 2^14, so the weights of 128 keys sum to at most 2^21, which
+// leaves values ten bits of magnitude in an int32 accumulator.
 constexpr int kI16WeightBits = 14;
-constexpr int kI16ValueLimit = (1 << 11) - 1;
-constexpr int kI16ProductKeys = 64;
+constexpr int kI16ValueLimit = (1 << 10) - 1;
+constexpr int kI16ProductKeys = 128;
 
 // No tile has more rows.
 constexpr int kMaxTileRows = 16;
@@ -43,41 +43,42 @@ using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_
                         ptrdiff_t c_stride, bool accumulate);
 
 // Turns n float32 values into n_padded operand values (the rest zero). y is aligned to 64 bytes, n_padded a
-// multiple of 16. i8: u8 with a zero point, the range of the row and zero mapped to 0..255 (q = round(x / scale) + zero_point).
-// i16: |q| <= limit. The float families ignore `limit`.
-using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, int limit, void* y, RowScale* scale);
+// multiple of 16. i8: u8 with a zero point, the range of the row and zero mapped to 0..255 (q = round(x /
+// scale) + zero_point). i16: |q| <= limit. The float families ignore `limit`.
+using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, int limit, void* y,
+                             RowScale* scale);
 
 // out[r][c] = act(dequantise(acc) + bias) + residual, for a tile of accumulators.
 struct EpilogueArgs {
     const void* acc;  // float32 or int32, row stride acc_stride elements
     ptrdiff_t acc_stride;
     int rows, cols;
-    bool integer;                // int32 accumulators: value = (acc - zero_point * col_sum) * row scale * col scale
-    const RowScale* row_scale;   // [rows], read when integer
-    const float* col_scale;      // [cols], read when integer
-    const int32_t* col_sum;      // [cols], read when integer
-    const float* bias;           // [cols] or null
+    bool integer;  // int32 accumulators: value = (acc - zero_point * col_sum) * row scale * col scale
+    const RowScale* row_scale;  // [rows], read when integer
+    const float* col_scale;     // [cols], read when integer
+    const int32_t* col_sum;     // [cols], read when integer
+    const float* bias;          // [cols] or null
     Activation activation;
-    const float* residual;       // [rows][cols] float32 or null; may be `out`
-    ptrdiff_t residual_stride;   // elements
-    void* out;                   // float32, or bf16 when out_bf16
-    ptrdiff_t out_stride;        // elements
+    const float* residual;      // [rows][cols] float32 or null; may be `out`
+    ptrdiff_t residual_stride;  // elements
+    void* out;                  // float32, or bf16 when out_bf16
+    ptrdiff_t out_stride;       // elements
     bool out_bf16;
 };
 
-// One block of keys of streaming attention for a few query rows. Weights are taken relative to the block's own
-// maximum and rescaled when they are merged, so that integer weights keep their precision in every block.
+// One block of keys of streaming attention for a few query rows. Weights are taken relative to the block's
+// own maximum and rescaled when they are merged, so that integer weights keep their precision in every block.
 struct SoftmaxArgs {
-    const void* scores;          // accumulators of Q·K, row stride score_stride elements
+    const void* scores;  // accumulators of Q·K, row stride score_stride elements
     ptrdiff_t score_stride;
-    int rows, keys, keys_padded; // weights of keys..keys_padded are set to zero
-    const float* row_scale;      // [rows], > 0: accumulator times this = score in units of log2
-    void* weights;               // operand values of the family, row stride weight_stride bytes
+    int rows, keys, keys_padded;  // weights of keys..keys_padded are set to zero
+    const float* row_scale;       // [rows], > 0: accumulator times this = score in units of log2
+    void* weights;                // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
-    float* running_max;          // [rows] in units of log2, -1e30 before the first block
-    float* running_sum;          // [rows]
-    float* keep;                 // [rows] out: factor of what was accumulated before this block
-    float* gain;                 // [rows] out: factor of this block's accumulators
+    float* running_max;  // [rows] in units of log2, -1e30 before the first block
+    float* running_sum;  // [rows]
+    float* keep;         // [rows] out: factor of what was accumulated before this block
+    float* gain;         // [rows] out: factor of this block's accumulators
 };
 using SoftmaxFn = void (*)(const SoftmaxArgs&);
 

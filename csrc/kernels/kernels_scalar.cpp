@@ -1,4 +1,5 @@
-// No vector instructions: every build has it, and it is the fallback on platforms without a table of their own.
+// No vector instructions: every build has it, and it is the fallback on platforms without a table of their
+// own.
 #include "kernels/simd_scalar.h"
 #include "kernels/table.inl.h"
 

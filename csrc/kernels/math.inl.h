@@ -6,8 +6,9 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896f;
 
-// 2^x for finite x <= 126; what is too small becomes 2^-126 or less. The polynomials are minimax fits of 2^f on [-1/2, 1/2] by
-// relative error: 7.5e-5 (degree 3), 2.7e-6 (degree 4), 1e-7 (degree 6, float32's own rounding).
+// 2^x for finite x <= 126; what is too small becomes 2^-126 or less. The polynomials are minimax fits of 2^f
+// on [-1/2, 1/2] by relative error: 7.5e-5 (degree 3), 2.7e-6 (degree 4), 1e-7 (degree 6, float32's own
+// rounding).
 template <class V, int Degree>
 inline typename V::F exp2(typename V::F x) {
     static_assert(Degree == 3 || Degree == 4 || Degree == 6, "no such polynomial");
@@ -34,7 +35,8 @@ inline typename V::F exp2(typename V::F x) {
     return V::scale_by_power(p, n);
 }
 
-// x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, Hendrycks & Gimpel 2016, section 2.
+// x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, Hendrycks & Gimpel 2016,
+// section 2.
 template <class V>
 inline typename V::F gelu_tanh(typename V::F x) {
     constexpr float c = -2.0f * 0.797884560802865f * kLog2E;

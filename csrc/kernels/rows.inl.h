@@ -26,14 +26,18 @@ inline typename V::F load_lanes(const float* p, int lanes, float fill = 0.0f) {
 
 template <class V>
 inline void store_lanes(float* p, typename V::F x, int lanes) {
-    if (lanes == V::kWidth) V::store(p, x);
-    else V::store_n(p, x, lanes);
+    if (lanes == V::kWidth)
+        V::store(p, x);
+    else
+        V::store_n(p, x, lanes);
 }
 
 template <class V>
 inline void store_lanes_bf16(uint16_t* p, typename V::F x, int lanes) {
-    if (lanes == V::kWidth) V::store_bf16(p, x);
-    else V::store_bf16_n(p, x, lanes);
+    if (lanes == V::kWidth)
+        V::store_bf16(p, x);
+    else
+        V::store_bf16_n(p, x, lanes);
 }
 
 template <class V>
@@ -53,7 +57,8 @@ void layer_norm(const float* x, int64_t n, const float* gamma, const float* beta
 
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
         const auto d = V::mul(V::add(load_lanes<V>(x + i, lanes), minus_mean), inverse);
-        store_lanes<V>(y + i, V::fma(d, load_lanes<V>(gamma + i, lanes), load_lanes<V>(beta + i, lanes)), lanes);
+        store_lanes<V>(y + i, V::fma(d, load_lanes<V>(gamma + i, lanes), load_lanes<V>(beta + i, lanes)),
+                       lanes);
     });
 }
 
@@ -75,7 +80,8 @@ void encode_row_bf16(const float* x, int64_t n, int64_t n_padded, int, void* y, 
     *scale = {1.0f, 0};
 }
 
-// A NaN or infinity in a row would vanish in integers; adding 0 * x to the scale keeps it visible in the result.
+// A NaN or infinity in a row would vanish in integers; adding 0 * x to the scale keeps it visible in the
+// result.
 template <class V>
 void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, RowScale* scale) {
     auto low = V::set(0.0f), high = V::set(0.0f), poison = V::set(0.0f);
@@ -96,7 +102,8 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, Ro
         const auto q = V::to_int(V::fma(v, inverse, offset));
         return V::min_i(V::max_i(q, V::set_i(0)), V::set_i(255));
     };
-    for_each_vector<V>(n, [&](int64_t i, int lanes) { V::store_u8(out + i, encode(load_lanes<V>(x + i, lanes))); });
+    for_each_vector<V>(
+        n, [&](int64_t i, int lanes) { V::store_u8(out + i, encode(load_lanes<V>(x + i, lanes))); });
     // The weights beyond n are zero, so what stands here does not count.
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
         V::store_u8(out + i, V::set_i(0));
@@ -121,7 +128,8 @@ void encode_row_i16(const float* x, int64_t n, int64_t n_padded, int limit, void
         const auto q = V::to_int(V::mul(v, inverse));
         return V::min_i(V::max_i(q, V::set_i(-limit)), V::set_i(limit));
     };
-    for_each_vector<V>(n, [&](int64_t i, int lanes) { V::store_i16(out + i, encode(load_lanes<V>(x + i, lanes))); });
+    for_each_vector<V>(
+        n, [&](int64_t i, int lanes) { V::store_i16(out + i, encode(load_lanes<V>(x + i, lanes))); });
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
         V::store_i16(out + i, V::set_i(0));
     *scale = {step + V::sum(poison), 0};
@@ -142,7 +150,8 @@ void epilogue_rows(const EpilogueArgs& e) {
         for_each_vector<V>(e.cols, [&](int64_t i, int lanes) {
             typename V::F v;
             if constexpr (Integer) {
-                const auto sum = V::sub_i(V::load_i(ints + i), V::mul_i(zero_point, V::load_i(e.col_sum + i)));
+                const auto sum =
+                    V::sub_i(V::load_i(ints + i), V::mul_i(zero_point, V::load_i(e.col_sum + i)));
                 v = V::mul(V::to_float(sum), V::mul(row_scale, V::load(e.col_scale + i)));
             } else {
                 v = V::load(floats + i);
@@ -151,8 +160,10 @@ void epilogue_rows(const EpilogueArgs& e) {
             if constexpr (Act == Activation::kGelu) v = gelu<V>(v);
             if constexpr (Act == Activation::kGeluTanh) v = gelu_tanh<V>(v);
             if (residual) v = V::add(v, load_lanes<V>(residual + i, lanes));
-            if (e.out_bf16) store_lanes_bf16<V>(out_bf16 + i, v, lanes);
-            else store_lanes<V>(out_f32 + i, v, lanes);
+            if (e.out_bf16)
+                store_lanes_bf16<V>(out_bf16 + i, v, lanes);
+            else
+                store_lanes<V>(out_f32 + i, v, lanes);
         });
     }
 }
@@ -168,8 +179,10 @@ void epilogue_activation(const EpilogueArgs& e) {
 
 template <class V>
 void epilogue(const EpilogueArgs& e) {
-    if (e.integer) epilogue_activation<V, true>(e);
-    else epilogue_activation<V, false>(e);
+    if (e.integer)
+        epilogue_activation<V, true>(e);
+    else
+        epilogue_activation<V, false>(e);
 }
 
 template <class V>
@@ -184,8 +197,10 @@ template <class V>
 void scale_row(const float* x, const float* factor, int64_t n, void* y, bool out_bf16) {
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
         const auto v = V::mul(load_lanes<V>(x + i, lanes), load_lanes<V>(factor + i, lanes));
-        if (out_bf16) store_lanes_bf16<V>(static_cast<uint16_t*>(y) + i, v, lanes);
-        else store_lanes<V>(static_cast<float*>(y) + i, v, lanes);
+        if (out_bf16)
+            store_lanes_bf16<V>(static_cast<uint16_t*>(y) + i, v, lanes);
+        else
+            store_lanes<V>(static_cast<float*>(y) + i, v, lanes);
     });
 }
 

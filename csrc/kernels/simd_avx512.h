@@ -1,5 +1,5 @@
-// The Vec wrapper of AVX-512 (F, BW, VL, DQ): sixteen lanes. VNNI and BF16 dot products are used where the unit
-// is compiled with them; without, the same results come from widened operands.
+// The Vec wrapper of AVX-512 (F, BW, VL, DQ): sixteen lanes. VNNI and BF16 dot products are used where the
+// unit is compiled with them; without, the same results come from widened operands.
 #pragma once
 
 #include <immintrin.h>
@@ -80,8 +80,12 @@ struct Avx512Simd {
         const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
         return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
     }
-    static void store_bf16(uint16_t* p, F x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x)); }
-    static void store_bf16_n(uint16_t* p, F x, int n) { _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x)); }
+    static void store_bf16(uint16_t* p, F x) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x));
+    }
+    static void store_bf16_n(uint16_t* p, F x, int n) {
+        _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x));
+    }
     static void store_i16(int16_t* p, I x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
     }

@@ -68,8 +68,10 @@ struct ScalarSimd {
     static void store_bf16(uint16_t* p, F x) {
         uint32_t bits;
         std::memcpy(&bits, &x, 4);
-        if ((bits & 0x7fffffffu) > 0x7f800000u) bits |= 0x00400000u;
-        else bits += 0x7fffu + ((bits >> 16) & 1u);
+        if ((bits & 0x7fffffffu) > 0x7f800000u)
+            bits |= 0x00400000u;
+        else
+            bits += 0x7fffu + ((bits >> 16) & 1u);
         *p = static_cast<uint16_t>(bits >> 16);
     }
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }

@@ -14,10 +14,12 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention) {
     return {
         /*nr=*/V::kWidth * V::kTileVectors,
         {
-            {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>, softmax<V, WeightsF32<V>>},
+            {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>,
+             softmax<V, WeightsF32<V>>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
              softmax<V, WeightsBf16<V>>},
-            {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, encode_row_i16<V>, softmax<V, WeightsI16<V>>},
+            {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, encode_row_i16<V>,
+             softmax<V, WeightsI16<V>>},
             {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr},
         },
         /*auto_quantised=*/Family::kI8,

@@ -7,20 +7,23 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QORA_NOINLINE __declspec(noinline)
 #define QORA_UNROLL
+#define QORA_UNROLL_TWICE
 #elif defined(__clang__)
 #define QORA_NOINLINE __attribute__((noinline))
 #define QORA_UNROLL _Pragma("clang loop unroll(full)")
+#define QORA_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
 #else
 #define QORA_NOINLINE __attribute__((noinline))
 #define QORA_UNROLL _Pragma("GCC unroll 16")
+#define QORA_UNROLL_TWICE _Pragma("GCC unroll 2")
 #endif
 
 namespace qora {
 namespace {
 
 // Rows x (Vectors * kWidth) accumulators live in registers for the whole reduction: each step loads `Vectors`
-// vectors of B and broadcasts one dword of A per row. Not inlined, because inside a larger function GCC spills
-// the accumulators; every loop over them is unrolled, because otherwise they stay in memory.
+// vectors of B and broadcasts one dword of A per row. Not inlined, because inside a larger function GCC
+// spills the accumulators; every loop over them is unrolled, because otherwise they stay in memory.
 template <class V, class Dot, int Rows, int Vectors>
 QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
                             ptrdiff_t c_stride, bool accumulate) {
@@ -32,6 +35,8 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
         QORA_UNROLL
         for (int v = 0; v < Vectors; ++v) acc[r][v] = Dot::zero();
     }
+    // Short reductions, as in attention, end before a branch predictor can count their steps: halve them.
+    QORA_UNROLL_TWICE
     for (int64_t step = 0; step < steps; ++step) {
         typename Dot::Operand vectors[Vectors];
         QORA_UNROLL
@@ -73,14 +78,15 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
 
 // The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
 template <class V, class Dot, int MaxRows>
-void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c, ptrdiff_t c_stride,
-          bool accumulate) {
+void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
+          ptrdiff_t c_stride, bool accumulate) {
     if constexpr (MaxRows > 1) {
         if (rows < MaxRows)
             return tile<V, Dot, MaxRows - 1>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
     }
-    dot_tile<V, Dot, MaxRows, V::kTileVectors>(static_cast<const uint8_t*>(a), a_stride, static_cast<const uint8_t*>(b),
-                                               steps, static_cast<uint8_t*>(c), c_stride, accumulate);
+    dot_tile<V, Dot, MaxRows, V::kTileVectors>(static_cast<const uint8_t*>(a), a_stride,
+                                               static_cast<const uint8_t*>(b), steps,
+                                               static_cast<uint8_t*>(c), c_stride, accumulate);
 }
 
 }  // namespace

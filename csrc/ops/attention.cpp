@@ -24,7 +24,8 @@ int key_limit(int64_t head_dim) {
     return static_cast<int>(std::min<int64_t>(limit, std::numeric_limits<int16_t>::max()));
 }
 
-// One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / nr][key step][nr].
+// One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / nr][key
+// step][nr].
 struct PackedHead {
     uint8_t* keys;
     uint8_t* values;
@@ -76,7 +77,8 @@ const float* float_row(const KernelTable& table, const HeadView& view, int64_t b
 }
 
 // Largest |x| of each channel over all rows; NaN where a row is not finite.
-void channel_maxima(const Layout& l, const HeadView& view, int64_t b, int64_t head, float* buffer, float* maxima) {
+void channel_maxima(const Layout& l, const HeadView& view, int64_t b, int64_t head, float* buffer,
+                    float* maxima) {
     std::fill(maxima, maxima + l.head_dim, 0.0f);
     for (int64_t r = 0; r < view.rows; ++r)
         l.table.abs_max(float_row(l.table, view, b, head, r, buffer), l.head_dim, maxima);
@@ -106,12 +108,15 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
     if (l.family == Family::kI16) {
         channel_maxima(l, k, b, head, row, maxima);
         float high = 0.0f;
-        for (int64_t d = 0; d < l.head_dim; ++d) high = maxima[d] > high || std::isnan(maxima[d]) ? maxima[d] : high;
-        packed.key_scale = high > 1e-30f || std::isnan(high) ? high / static_cast<float>(key_limit(l.head_dim)) : 1.0f;
+        for (int64_t d = 0; d < l.head_dim; ++d)
+            high = maxima[d] > high || std::isnan(maxima[d]) ? maxima[d] : high;
+        packed.key_scale =
+            high > 1e-30f || std::isnan(high) ? high / static_cast<float>(key_limit(l.head_dim)) : 1.0f;
         std::fill(factors, factors + l.head_dim, 1.0f / packed.key_scale);
     }
     // The last panel's missing keys are zeros.
-    std::memset(packed.keys + (l.key_panels - 1) * l.key_panel_bytes, 0, static_cast<size_t>(l.key_panel_bytes));
+    std::memset(packed.keys + (l.key_panels - 1) * l.key_panel_bytes, 0,
+                static_cast<size_t>(l.key_panel_bytes));
     for (int64_t key = 0; key < l.key_rows; ++key) {
         encode(l, float_row(l.table, k, b, head, key, row), factors, padded, encoded);
         uint8_t* column = packed.keys + key / nr * l.key_panel_bytes + key % nr * 4;
@@ -134,7 +139,8 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
         for (int64_t i = 0; i < kr; ++i) {
             const int64_t key = step * kr + i;
             if (key < l.key_rows)
-                encode(l, float_row(l.table, v, b, head, key, row), factors, padded, encoded + i * padded * 4);
+                encode(l, float_row(l.table, v, b, head, key, row), factors, padded,
+                       encoded + i * padded * 4);
             else
                 std::memset(encoded + i * padded * 4, 0, static_cast<size_t>(padded) * 4);
         }
@@ -155,8 +161,8 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
 }
 
 // One head's block of queries against all keys.
-void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t b, int64_t head_index, int64_t begin,
-            int64_t end, float scale, const Matrix& out) {
+void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t b, int64_t head_index,
+            int64_t begin, int64_t end, float scale, const Matrix& out) {
     Scratch& s = scratch();
     const KernelTable& table = l.table;
     const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = end - begin;
@@ -169,8 +175,8 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
     auto* query_scales = s.query_scales.ensure<float>(rows);
     for (int64_t r = 0; r < rows; ++r) {
         RowScale encoded;
-        l.kernels.encode_row(float_row(table, q, b, head_index, begin + r, row), l.head_dim, padded, kQueryLimit,
-                             queries + r * q_stride, &encoded);
+        l.kernels.encode_row(float_row(table, q, b, head_index, begin + r, row), l.head_dim, padded,
+                             kQueryLimit, queries + r * q_stride, &encoded);
         query_scales[r] = encoded.scale * head.key_scale * scale * kLog2E;
     }
 
@@ -193,8 +199,9 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
         for (int64_t r = 0; r < rows; r += mr) {
             const int tile_rows = static_cast<int>(std::min(mr, rows - r));
             for (int64_t n = 0; n < keys; n += nr)
-                l.kernels.tile(queries + r * q_stride, q_stride, head.keys + (key + n) / nr * l.key_panel_bytes,
-                               l.d_steps, tile_rows, scores + n * 4, kBlockKeys * 4, false);
+                l.kernels.tile(queries + r * q_stride, q_stride,
+                               head.keys + (key + n) / nr * l.key_panel_bytes, l.d_steps, tile_rows,
+                               scores + n * 4, kBlockKeys * 4, false);
             SoftmaxArgs a{};
             a.scores = scores;
             a.score_stride = kBlockKeys;
@@ -213,10 +220,10 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
                 const int64_t steps = ceil_div(std::min(l.product_keys, keys - first), kr);
                 const uint8_t* values = head.values + (key + first) / kr * nr * 4;
                 for (int64_t p = 0; p < l.d_panels; ++p) {
-                    l.kernels.tile(weights + first / kr * 4, weight_stride, values + p * l.value_panel_bytes, steps,
-                                   tile_rows, products, nr * 4, false);
-                    table.merge({products, nr, tile_rows, static_cast<int>(nr), integer, first == 0 ? keep : ones,
-                                 gain, output + r * width + p * nr, width});
+                    l.kernels.tile(weights + first / kr * 4, weight_stride, values + p * l.value_panel_bytes,
+                                   steps, tile_rows, products, nr * 4, false);
+                    table.merge({products, nr, tile_rows, static_cast<int>(nr), integer,
+                                 first == 0 ? keep : ones, gain, output + r * width + p * nr, width});
                 }
             }
         }
@@ -224,37 +231,40 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
     for (int64_t r = 0; r < rows; ++r) {
         const float inverse = 1.0f / running_sum[r];
         for (int64_t d = 0; d < l.head_dim; ++d) row[d] = inverse * head.value_scales[d];
-        table.scale_row(output + r * width, row, l.head_dim, out.at(b * q.rows + begin + r, head_index * l.head_dim),
-                        out.dtype == DType::kBf16);
+        table.scale_row(output + r * width, row, l.head_dim,
+                        out.at(b * q.rows + begin + r, head_index * l.head_dim), out.dtype == DType::kBf16);
     }
 }
 
 std::string describe(const HeadView& v) {
-    return "(" + std::to_string(v.batch) + ", " + std::to_string(v.rows) + ", " + std::to_string(v.heads) + ", " +
-           std::to_string(v.head_dim) + ")";
+    return "(" + std::to_string(v.batch) + ", " + std::to_string(v.rows) + ", " + std::to_string(v.heads) +
+           ", " + std::to_string(v.head_dim) + ")";
 }
 
 }  // namespace
 
-void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k, const HeadView& v,
-               float scale, const Matrix& out, int num_threads) {
+void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
+               const HeadView& v, float scale, const Matrix& out, int num_threads) {
     constexpr const char* op = "attention";
     check(family != Family::kI8, op, "the operand family must be f32, bf16 or i16");
     check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
-    check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op, "expected at least one query, key and head");
+    check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
+          "expected at least one query, key and head");
     check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
               k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
           op, "q " + describe(q) + ", k " + describe(k) + " and v " + describe(v) + " do not fit together");
     check(q.head_dim <= 4096, op, "head_dim must be at most 4096, got " + std::to_string(q.head_dim));
     check(out.rows == q.batch * q.rows && out.cols == q.heads * q.head_dim, op,
-          "the output must be (" + std::to_string(q.batch * q.rows) + ", " + std::to_string(q.heads * q.head_dim) + ")");
+          "the output must be (" + std::to_string(q.batch * q.rows) + ", " +
+              std::to_string(q.heads * q.head_dim) + ")");
 
     const Layout layout(table, family, q.head_dim, k.rows);
     const int64_t heads = q.batch * q.heads, blocks = ceil_div(q.rows, kBlockQueries);
     uint8_t* memory = scratch().packed.ensure<uint8_t>(heads * layout.head_bytes);
     std::vector<PackedHead> packed(static_cast<size_t>(heads));
     parallel_for(heads, 1, num_threads, [&](int64_t h, int64_t) {
-        packed[static_cast<size_t>(h)] = pack_head(layout, k, v, h / q.heads, h % q.heads, memory + h * layout.head_bytes);
+        packed[static_cast<size_t>(h)] =
+            pack_head(layout, k, v, h / q.heads, h % q.heads, memory + h * layout.head_bytes);
     });
     // Blocks of one head follow each other, so that its keys and values stay in the L2.
     parallel_for(heads * blocks, 1, num_threads, [&](int64_t item, int64_t) {

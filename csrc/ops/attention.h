@@ -15,13 +15,14 @@ struct HeadView {
     int64_t batch_stride = 0, row_stride = 0, head_stride = 0;
 
     const uint8_t* at(int64_t b, int64_t head, int64_t row) const {
-        return data + static_cast<size_t>(b * batch_stride + head * head_stride + row * row_stride) * dtype_size(dtype);
+        return data + static_cast<size_t>(b * batch_stride + head * head_stride + row * row_stride) *
+                          dtype_size(dtype);
     }
 };
 
-// out: (batch * q.rows, heads * head_dim) float32 or bf16. `family` is the operand type of both products: f32,
-// bf16 or i16. The score matrix is never stored: each thread keeps a block of it.
-void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k, const HeadView& v,
-               float scale, const Matrix& out, int num_threads);
+// out: (batch * q.rows, heads * head_dim) float32 or bf16. `family` is the operand type of both products:
+// f32, bf16 or i16. The score matrix is never stored: each thread keeps a block of it.
+void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
+               const HeadView& v, float scale, const Matrix& out, int num_threads);
 
 }  // namespace qora

@@ -8,11 +8,11 @@
 namespace qora {
 namespace {
 
-// Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2, and
-// every panel that comes from memory is used by all of them.
+// Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2,
+// and every panel that comes from memory is used by all of them.
 constexpr int64_t kMaxBlockRows = 192;
 // Steps of a panel that are used before the next: bounds a panel's slice at nr * 4 KiB.
-constexpr int64_t kBlockSteps = 1024;
+constexpr int64_t kBlockSteps = 192;
 // Work items per thread when columns are shared out, so that a slow core does not hold up the others.
 constexpr int64_t kItemsPerThread = 4;
 
@@ -61,17 +61,17 @@ void prefetch(const uint8_t* begin, const uint8_t* end) {
 #endif
 }
 
-// Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual) rows
-// that start at `at`.
-void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int64_t last, const Epilogue& epilogue,
-              const Matrix& out, int64_t at, Scratch& s) {
+// Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual)
+// rows that start at `at`.
+void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int64_t last,
+              const Epilogue& epilogue, const Matrix& out, int64_t at, Scratch& s) {
     const KernelTable& table = weight.table();
     const FamilyKernels& kernels = weight.kernels();
     const int64_t nr = table.nr;
-    auto* acc = s.accumulators.ensure<uint8_t>(round_up(a.rows, kernels.mr) * nr * 4);
+    // A vector may be read from any column: one row more than is used.
+    auto* acc = s.accumulators.ensure<uint8_t>((round_up(a.rows, kernels.mr) + 1) * nr * 4);
 
     EpilogueArgs e{};
-    e.acc = acc;
     e.acc_stride = nr;
     e.rows = static_cast<int>(a.rows);
     e.integer = family_is_integer(weight.family());
@@ -96,15 +96,20 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                              nr * 4, step > 0);
             }
         }
-        const int64_t col = p * nr;
-        e.cols = static_cast<int>(std::min(nr, weight.out_features() - col));
-        e.col_scale = weight.col_scale() + col;
-        e.col_sum = weight.col_sum() + col;
-        e.bias = weight.bias() + col;
-        e.residual = epilogue.residual.empty() ? nullptr
-                                               : reinterpret_cast<const float*>(epilogue.residual.at(at, col));
-        e.out = out.at(at, col);
-        table.epilogue(e);
+        const int64_t end = std::min((p + 1) * nr, weight.out_features());
+        for (int64_t col = p * nr; col < end;
+             col += e.cols) {  // once, unless the output's blocks cut the panel
+            e.acc = acc + (col - p * nr) * 4;
+            e.cols = static_cast<int>(std::min(end - col, out.run(col)));
+            e.col_scale = weight.col_scale() + col;
+            e.col_sum = weight.col_sum() + col;
+            e.bias = weight.bias() + col;
+            e.residual = epilogue.residual.empty()
+                             ? nullptr
+                             : reinterpret_cast<const float*>(epilogue.residual.at(at, col));
+            e.out = out.at(at, col);
+            table.epilogue(e);
+        }
     }
 }
 
@@ -121,9 +126,10 @@ void check_rows(const char* op, const RowSource& x, const PackedLinear& weight, 
           "the input has " + std::to_string(x.cols()) + " features, the weight expects " +
               std::to_string(weight.in_features()));
     check(out.rows == x.rows() && out.cols == out_features, op,
-          "the output must be (" + std::to_string(x.rows()) + ", " + std::to_string(out_features) + "), got (" +
-              std::to_string(out.rows) + ", " + std::to_string(out.cols) + ")");
-    check(residual.empty() || (residual.dtype == DType::kF32 && residual.rows == out.rows && residual.cols == out.cols),
+          "the output must be (" + std::to_string(x.rows()) + ", " + std::to_string(out_features) +
+              "), got (" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + ")");
+    check(residual.empty() ||
+              (residual.dtype == DType::kF32 && residual.rows == out.rows && residual.cols == out.cols),
           op, "the residual must be float32 with the shape of the output");
 }
 
@@ -168,7 +174,8 @@ void linear(const RowSource& x, const LayerNorm& norm, const PackedLinear& weigh
     const int64_t blocks = ceil_div(x.rows(), block);
     // Few rows: the columns are shared out too, and each share encodes the rows again.
     const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks);
-    const int64_t chunk = ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));
+    const int64_t chunk =
+        ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));
     const int64_t chunks = ceil_div(weight.panels(), chunk);
     parallel_for(blocks * chunks, 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();
@@ -188,9 +195,10 @@ void mlp(const RowSource& x, const LayerNorm& norm, const PackedLinear& fc1, Act
     parallel_for(ceil_div(x.rows(), block), 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();
         const int64_t begin = item * block, end = std::min(begin + block, x.rows());
-        Matrix hidden{nullptr, DType::kF32, end - begin, width, width};
-        hidden.data = s.hidden.ensure<uint8_t>(hidden.rows * width * 4);
-        multiply(encode_rows(x, begin, end, norm, fc1, s), fc1, 0, fc1.panels(), {activation, {}}, hidden, 0, s);
+        Matrix hidden{s.hidden.ensure<uint8_t>((end - begin) * width * 4), DType::kF32, end - begin, width,
+                      width};
+        multiply(encode_rows(x, begin, end, norm, fc1, s), fc1, 0, fc1.panels(), {activation, {}}, hidden, 0,
+                 s);
         const MatrixRows hidden_rows(as_const(hidden));
         multiply(encode_rows(hidden_rows, 0, hidden.rows, {}, fc2, s), fc2, 0, fc2.panels(),
                  {Activation::kNone, residual}, out, begin, s);

@@ -9,7 +9,7 @@ namespace qora {
 
 // Where the rows of a GEMM's left operand come from.
 class RowSource {
-public:
+  public:
     virtual ~RowSource() = default;
     virtual int64_t rows() const = 0;
     virtual int64_t cols() const = 0;
@@ -19,13 +19,13 @@ public:
 
 // The rows of a matrix, float32 or bf16.
 class MatrixRows final : public RowSource {
-public:
+  public:
     explicit MatrixRows(const ConstMatrix& matrix) : matrix_(matrix) {}
     int64_t rows() const override { return matrix_.rows; }
     int64_t cols() const override { return matrix_.cols; }
     const float* row(const KernelTable& table, int64_t i, float* scratch) const override;
 
-private:
+  private:
     ConstMatrix matrix_;
 };
 
@@ -33,7 +33,7 @@ private:
 // flattened with the channel slowest, then t, row, column; ordered by time, row, column. What does not fill a
 // tubelet is dropped.
 class TubeletRows final : public RowSource {
-public:
+  public:
     struct Shape {
         int64_t frames, channels, height, width;
     };
@@ -42,10 +42,12 @@ public:
     };
     TubeletRows(const float* clip, Shape shape, Tubelet tubelet);
     int64_t rows() const override { return grid_t_ * grid_h_ * grid_w_; }
-    int64_t cols() const override { return shape_.channels * tubelet_.frames * tubelet_.height * tubelet_.width; }
+    int64_t cols() const override {
+        return shape_.channels * tubelet_.frames * tubelet_.height * tubelet_.width;
+    }
     const float* row(const KernelTable& table, int64_t i, float* scratch) const override;
 
-private:
+  private:
     const float* clip_;
     Shape shape_;
     Tubelet tubelet_;

@@ -35,7 +35,8 @@ uint16_t round_to_bf16(float x) {
 float half_to_float(uint16_t half) {
     const uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
     if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-    // Shifted into place the exponent is too small by 112; the product also turns subnormals into normal numbers.
+    // Shifted into place the exponent is too small by 112; the product also turns subnormals into normal
+    // numbers.
     return from_bits(sign | to_bits(from_bits(magnitude << 13) * 0x1p112f));
 }
 
@@ -43,7 +44,8 @@ void dequantise_row(const WeightView& w, int64_t row, float* out) {
     const int64_t groups = w.groups();
     switch (w.kind) {
         case WeightKind::kF32:
-            std::memcpy(out, static_cast<const float*>(w.data) + row * w.cols, static_cast<size_t>(w.cols) * 4);
+            std::memcpy(out, static_cast<const float*>(w.data) + row * w.cols,
+                        static_cast<size_t>(w.cols) * 4);
             return;
         case WeightKind::kF16: {
             const auto* halves = static_cast<const uint16_t*>(w.data) + row * w.cols;
@@ -91,9 +93,10 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     bias_at_ = panels_ * panel_bytes_;
     col_scale_at_ = bias_at_ + columns * 4;
     col_sum_at_ = col_scale_at_ + columns * 4;
-    const int64_t bytes = col_sum_at_ + columns * 4;
+    const int64_t bytes = col_sum_at_ + (columns + table.nr) * 4;  // a vector may be read from any column
     memory_.reserve(static_cast<size_t>(bytes));
-    // Padding columns must be zeros; the panels before the last are overwritten whole, so only their pages are not touched here.
+    // Padding columns must be zeros; the panels before the last are overwritten whole, so only their pages
+    // are not touched here.
     const int64_t last_panel = (panels_ - 1) * panel_bytes_;
     std::memset(memory_.data() + last_panel, 0, static_cast<size_t>(bytes - last_panel));
 }
@@ -140,8 +143,8 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
     check(weight.cols == in_features_, "pack_linear",
           "expected " + std::to_string(in_features_) + " input features, got " + std::to_string(weight.cols));
     check(at >= 0 && at + weight.rows <= out_features_, "pack_linear",
-          "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) + " lie outside of " +
-              std::to_string(out_features_));
+          "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
+              " lie outside of " + std::to_string(out_features_));
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
     for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
     parallel_for(weight.rows, 16, num_threads, [&](int64_t begin, int64_t end) {

@@ -15,8 +15,9 @@ constexpr int64_t kGroupSize = 32;
 // A row-major weight (rows = output features) in the canonical layout of the model file; borrowed memory.
 struct WeightView {
     WeightKind kind = WeightKind::kF32;
-    int64_t rows = 0, cols = 0;        // cols: input features, without the padding of the last group
-    const void* data = nullptr;        // f32/f16 [rows][cols]; q8 [rows][groups * 32]; q4 [rows][groups * 16], low nibble first, biased by 8
+    int64_t rows = 0, cols = 0;  // cols: input features, without the padding of the last group
+    const void* data = nullptr;  // f32/f16 [rows][cols]; q8 [rows][groups * 32]; q4 [rows][groups * 16], low
+                                 // nibble first, biased by 8
     const uint16_t* scales = nullptr;  // fp16 [rows][groups], quantised kinds only
 
     int64_t groups() const { return ceil_div(cols, kGroupSize); }
@@ -27,11 +28,11 @@ float half_to_float(uint16_t half);
 // Writes row `row` of `weight` as cols float32 values.
 void dequantise_row(const WeightView& weight, int64_t row, float* out);
 
-// A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with its
-// bias. i8 panels carry one scale per output feature: the groups are requantised to the largest |weight| of the
-// feature = 127, which loses less than the activations' own eight bits.
+// A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with
+// its bias. i8 panels carry one scale per output feature: the groups are requantised to the largest |weight|
+// of the feature = 127, which loses less than the activations' own eight bits.
 class PackedLinear {
-public:
+  public:
     PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);
 
     // Fills output features [at, at + weight.rows) from a stored weight, and their bias (null = zeros).
@@ -52,7 +53,7 @@ public:
     const int32_t* col_sum() const { return reinterpret_cast<const int32_t*>(memory_.data() + col_sum_at_); }
     size_t nbytes() const { return memory_.capacity(); }
 
-private:
+  private:
     void pack_row(int64_t n, const float* row);
 
     const KernelTable* table_;

@@ -17,7 +17,8 @@ uint16_t float_to_half(float x) {
     const uint32_t sign = (bits >> 16) & 0x8000u;
     bits &= 0x7fffffffu;
     if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
-    if (bits < 0x38800000u) {  // a subnormal half: adding 0.5 leaves its bits at the bottom of the sum, rounded
+    if (bits <
+        0x38800000u) {  // a subnormal half: adding 0.5 leaves its bits at the bottom of the sum, rounded
         float magnitude;
         std::memcpy(&magnitude, &bits, 4);
         magnitude += 0.5f;
@@ -54,7 +55,8 @@ bool quantise_group(WeightKind kind, const float* w, uint8_t* data, uint16_t* sc
     if (!std::isfinite(peak) || !std::isfinite(rounded)) return false;
     const float inverse = rounded != 0.0f ? 1.0f / rounded : 0.0f;
     int32_t q[kGroupSize];
-    const float low = kind == WeightKind::kQ4 ? -8.0f : -127.0f, high = kind == WeightKind::kQ4 ? 7.0f : 127.0f;
+    const float low = kind == WeightKind::kQ4 ? -8.0f : -127.0f,
+                high = kind == WeightKind::kQ4 ? 7.0f : 127.0f;
     for (int64_t i = 0; i < kGroupSize; ++i) q[i] = round_clamped(w[i] * inverse, low, high);
     if (kind == WeightKind::kQ4) {
         for (int64_t i = 0; i < kGroupSize / 2; ++i)

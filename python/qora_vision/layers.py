@@ -57,11 +57,11 @@ class Workspace:
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
 
-    def floats(self, name: str, rows: int, cols: int) -> FloatArray:
-        """Return the (rows, cols) float32 buffer of this name; its contents are what was left there."""
+    def floats(self, name: str, *shape: int) -> FloatArray:
+        """Return the float32 buffer of this name and shape; its contents are what was left there."""
         array = self._arrays.get(name)
-        if array is None or array.shape != (rows, cols):
-            array = self._arrays[name] = np.empty((rows, cols), np.float32)
+        if array is None or array.shape != shape:
+            array = self._arrays[name] = np.empty(shape, np.float32)
         return array
 
 
@@ -161,12 +161,14 @@ class TransformerBlock:
         x, or its first row (1, embed_dim) if the block was made so.
         """
         config, dim, engine = self._config, self._config.embed_dim, self._engine
-        joint = workspace.floats("qkv", x.shape[0], self._keys_values.out_features)
+        # Each head's rows lie together: attention reads them several times.
+        parts = self._keys_values.out_features // dim
+        joint = workspace.floats("qkv", parts * config.num_heads, x.shape[0], config.head_dim)
         engine.linear(x, self._keys_values, joint, norm=self._norm1)
-        heads = joint.reshape(1, x.shape[0], -1, config.num_heads, config.head_dim)
-        keys, values = heads[:, :, -2], heads[:, :, -1]
+        heads = joint.reshape(parts, config.num_heads, 1, x.shape[0], config.head_dim).transpose(0, 2, 3, 1, 4)
+        keys, values = heads[-2], heads[-1]
         if self._query is None:
-            queries = heads[:, :, 0]
+            queries = heads[0]
         else:
             x = x[:1]
             query = workspace.floats("query", 1, dim)
