@@ -1,0 +1,234 @@
+"""ViViT against golden files of the reference implementation (tools/make_goldens.py), without PyTorch.
+
+Every instruction set that the CPU has runs every case. Bounds are derived in model_bounds.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_bounds import (
+    ARITHMETIC_NOISE,
+    MARGIN,
+    WEIGHT_NOISE,
+    cosine,
+    distance,
+    float32_error,
+    relative_error,
+)
+from numpy.typing import NDArray
+
+from qora_vision.errors import VideoError
+from qora_vision.loading import LoadedModel, import_checkpoint, interpret
+from qora_vision.models.vivit import Vivit, VivitConfig
+from qora_vision.ops import Engine, available_isas, default_isa
+from qora_vision.weights.tensors import QuantizedTensor
+
+DATA = Path(__file__).parent / "data"
+CASES = ("vivit_tiny", "vivit_tiny_erf", "vivit_tiny_torch", "vivit_tiny_long")
+ISAS = available_isas()
+WEIGHTS = ("q4", "q8", "f16", "f32")
+COMPUTE = ("auto", "bf16", "exact")
+
+
+@cache
+def golden(case: str) -> dict[str, NDArray]:
+    with np.load(DATA / case / "golden.npz") as arrays:
+        return dict(arrays)
+
+
+def clip_of(case: str) -> NDArray[np.float32]:
+    return golden(case)["pixel_values"][0].astype(np.float32)
+
+
+@cache
+def loaded(case: str, weights: str) -> LoadedModel:
+    return interpret(import_checkpoint(DATA / case, weights, "original"), DATA / case)
+
+
+def build(model: LoadedModel, engine: Engine, *, dequantized: bool = False) -> Vivit:
+    tensors = dict(model.file.tensors)
+    if dequantized:
+        tensors = {
+            name: tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor.astype(np.float32)
+            for name, tensor in tensors.items()
+        }
+    return Vivit(model.config, tensors, engine)
+
+
+@dataclass
+class Run:
+    """One forward pass with everything that it shows."""
+
+    blocks: list[NDArray]
+    embedding: NDArray
+    logits: NDArray
+
+
+def run(network: Vivit, clip: NDArray[np.float32]) -> Run:
+    blocks: list[NDArray] = []
+
+    def keep(number: int, x: NDArray) -> None:
+        assert number == len(blocks)
+        blocks.append(x.copy())
+
+    output = network.forward(clip, on_block=keep)
+    return Run(blocks, output.embedding, output.logits)
+
+
+@cache
+def reference_run(case: str, weights: str) -> Run:
+    """The weights as they are stored, in float32 throughout: what every other arithmetic is held against."""
+    return run(build(loaded(case, weights), Engine("exact"), dequantized=True), clip_of(case))
+
+
+def float32_bound(config: VivitConfig) -> float:
+    tubelet = config.num_channels * int(np.prod(config.tubelet_size))
+    return float32_error(config.depth, max(tubelet, config.embed_dim, config.mlp_dim, config.sequence_length))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("case", CASES)
+def test_exact_agrees_with_the_reference_in_every_block(case: str, isa: str) -> None:
+    model, expected = loaded(case, "f32"), golden(case)
+    bound = float32_bound(model.config)
+    assert bound < 1e-4 / 2  # far inside of what is promised of logits
+    got = run(build(model, Engine("exact", isa=isa)), clip_of(case))
+    rows = expected["rows"]
+    assert len(got.blocks) == 1 + model.config.depth
+    assert distance(got.blocks[0][rows], expected["tokens"]) < bound
+    for block, wanted in zip(got.blocks[1:-1], expected["blocks"], strict=False):
+        assert distance(block[rows], wanted) < bound
+    # The last block computes CLS alone, the reference all tokens.
+    assert got.blocks[-1].shape == (1, model.config.embed_dim)
+    assert distance(got.blocks[-1][0], expected["blocks"][-1][0]) < bound
+    assert distance(got.embedding, expected["embedding"]) < bound
+    assert np.abs(got.logits - expected["logits"]).max() < bound * np.abs(expected["logits"]).max()
+
+
+def test_golden_files_tell_the_two_forms_of_gelu_apart() -> None:
+    """They differ by 4.7e-4 at most: were the goldens too tame to show it, they would prove little."""
+    model = loaded("vivit_tiny_erf", "f32")
+    fields = {name: getattr(model.config, name) for name in model.config.__dataclass_fields__}
+    wrong = Vivit(VivitConfig(**fields | {"activation": "gelu_tanh"}), model.file.tensors, Engine("exact"))
+    expected = golden("vivit_tiny_erf")
+    got = run(wrong, clip_of("vivit_tiny_erf"))
+    assert distance(got.embedding, expected["embedding"]) > 3 * float32_bound(model.config)
+
+
+@pytest.mark.parametrize("weights", ["f16", "q8", "q4"])
+@pytest.mark.parametrize("case", CASES)
+def test_stored_weights_are_as_good_as_their_format(case: str, weights: str) -> None:
+    """Against the golden of the full weights: the error is that of the format alone, and not less."""
+    model = loaded(case, weights)
+    got = reference_run(case, weights)
+    expected = relative_error(model.config.depth, WEIGHT_NOISE[weights])
+    error = distance(got.embedding, golden(case)["embedding"])
+    assert error < MARGIN * expected
+    if weights in ("q4", "q8"):
+        assert error > expected / 10  # quantised weights were really used
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weights", ["f16", "q8", "q4"])
+@pytest.mark.parametrize("case", CASES)
+def test_exact_unpacks_weights_exactly(case: str, weights: str, isa: str) -> None:
+    """Exact arithmetic on stored weights is exact arithmetic on what they stand for, bit for bit."""
+    model, engine = loaded(case, weights), Engine("exact", isa=isa)
+    got = run(build(model, engine), clip_of(case))
+    same = run(build(model, engine, dequantized=True), clip_of(case))
+    assert np.array_equal(got.logits, same.logits)
+    assert np.array_equal(got.embedding, same.embedding)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("compute", ["auto", "bf16"])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("case", CASES)
+def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute: str, isa: str) -> None:
+    model, engine = loaded(case, weights), Engine(compute, isa=isa)
+    expected = reference_run(case, weights)
+    got = run(build(model, engine), clip_of(case))
+    linear = engine.quantized_family if weights in ("q4", "q8") else engine.float_family
+    noise = relative_error(
+        model.config.depth, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family]
+    )
+    bound = MARGIN * noise + float32_bound(model.config)
+    assert distance(got.embedding, expected.embedding) < bound
+    for block, wanted in zip(got.blocks, expected.blocks, strict=True):
+        assert distance(block, wanted) < bound
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("case", CASES)
+def test_four_bits_under_auto_point_where_their_weights_point(case: str, isa: str) -> None:
+    """The promise for 4-bit models: cosine of the logits with those of the same weights in float32."""
+    got = run(build(loaded(case, "q4"), Engine("auto", isa=isa)), clip_of(case))
+    assert cosine(got.logits, reference_run(case, "q4").logits) >= 0.9995
+
+
+@pytest.mark.parametrize("compute", COMPUTE)
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("case", CASES)
+def test_threads_and_repetition_change_no_bit(case: str, weights: str, compute: str) -> None:
+    model, clip = loaded(case, weights), clip_of(case)
+    one = build(model, Engine(compute, threads=1))
+    first = run(one, clip)
+    others = [run(one, clip), *(run(build(model, Engine(compute, threads=n)), clip) for n in (2, 3))]
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(other.blocks, first.blocks, strict=True))
+        assert np.array_equal(other.embedding, first.embedding)
+        assert np.array_equal(other.logits, first.logits)
+
+
+def test_instruction_sets_are_what_the_cpu_has() -> None:
+    assert ISAS[0] == "scalar"
+    assert default_isa() in ISAS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clip: clip[1:],
+        lambda clip: clip.astype(np.float64),
+        lambda clip: clip[..., ::-1],
+        lambda clip: clip[None],
+    ],
+    ids=["a frame less", "float64", "not contiguous", "batched"],
+)
+def test_a_clip_of_another_kind_is_refused(change) -> None:
+    network = build(loaded("vivit_tiny", "f32"), Engine("exact"))
+    with pytest.raises(VideoError, match="expected a contiguous float32 clip"):
+        network.forward(change(clip_of("vivit_tiny")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed_dim": 770}, "no multiple of num_heads"),
+        ({"depth": 0}, "depth must be a positive integer"),
+        ({"depth": 10**9}, "depth must be at most 1000"),
+        ({"num_classes": "7"}, "num_classes must be a positive integer"),
+        ({"num_heads": True}, "num_heads must be a positive integer"),
+        ({"image_size": (224, 0)}, "image_size must be 2 positive integers"),
+        ({"tubelet_size": (2, 16)}, "tubelet_size must be 3 positive integers"),
+        ({"tubelet_size": (64, 16, 16)}, "smaller than one tubelet"),
+        ({"norm_eps": float("nan")}, "norm_eps must be a positive number"),
+        ({"activation": "swish"}, "activation must be one of gelu, gelu_tanh"),
+        ({"qkv_bias": 1}, "qkv_bias must be true or false"),
+    ],
+)
+def test_impossible_configs_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VivitConfig(**{"num_classes": 400} | change)
+
+
+def test_vivit_b_has_the_published_size() -> None:
+    """Arnab et al. 2021, table 1 of ViViT-B/16x2; 88.95 million parameters with 400 classes."""
+    config = VivitConfig(num_classes=400)
+    assert config.sequence_length == 3137
+    assert sum(int(np.prod(spec.shape)) for spec in config.tensor_specs().values()) == 88_954_000
