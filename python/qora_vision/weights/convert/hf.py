@@ -37,6 +37,16 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
     return cast(_T, value)
 
 
+def read_size(fields: Mapping[str, Any], name: str, default: int) -> tuple[int, int]:
+    """Return (height, width) from a field that holds one number or both; `CheckpointError` otherwise."""
+    value = fields.get(name)
+    if isinstance(value, list) and len(value) == 2:
+        height, width = value
+        return height, width
+    side = read_field(fields, name, int, default)
+    return side, side
+
+
 def activation_of(name: str) -> Activation:
     """Return our name of `hidden_act`; `CheckpointError` if it is none that we compute."""
     if name not in ACTIVATIONS:

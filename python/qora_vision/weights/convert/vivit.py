@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qora_vision.models.vivit import VivitConfig
-from qora_vision.weights.convert.hf import activation_of, read_field
+from qora_vision.weights.convert.hf import activation_of, read_field, read_size
 
 # Ours -> theirs; {i} is a block. The first spelling is what every saved file uses.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -44,11 +44,10 @@ PROCESSOR = "VivitImageProcessor"
 
 def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
     """Read config.json; missing fields take the defaults of transformers' `VivitConfig`."""
-    size = read_field(fields, "image_size", int, 224)
     return VivitConfig(
         num_classes=num_classes,
         num_frames=read_field(fields, "num_frames", int, 32),
-        image_size=(size, size),
+        image_size=read_size(fields, "image_size", 224),
         num_channels=read_field(fields, "num_channels", int, 3),
         tubelet_size=tuple(read_field(fields, "tubelet_size", list, [2, 16, 16])),
         embed_dim=read_field(fields, "hidden_size", int, 768),
