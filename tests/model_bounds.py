@@ -2,11 +2,17 @@
 
 The kernels are held to worst cases (`bounds.py`). Through a whole network those grow past any use, so here
 errors are taken as what they are: independent, with mean zero. Every linear layer adds noise in proportion to
-its output; errors of layers in sequence add in squares, and a pre-norm block passes on what it gets at about
-the same relative size (norms keep it, residuals average it). `relative_error` is that root mean square.
+its output, and errors add in squares.
 
-MARGIN is what a test allows above: the norm of a few dozen values scatters, and softmax and GELU (slope up to
-1.13) pass some errors on enlarged.
+A pre-norm block adds its branches to a residual that already holds the embedding and the branches before. If all
+are of one size, branch l has the share 1 / (l + 1) of the sum's square, and so of the squared error:
+
+* attention, branch 2i - 1: values and projection, one each. Queries and keys err independently; scores of
+  deviation s = 2 (what the random models here have) turn their noise into s times as much in the weights:
+  2 s^2 = 8 more. Its two products, where they are rounded: s^2 + 1 = 5.
+* MLP, branch 2i: its two layers.
+
+Embedding and head are whole: 2. MARGIN is what a test allows above: one token of a few dozen values scatters.
 """
 
 from __future__ import annotations
@@ -32,8 +38,8 @@ WEIGHT_NOISE = {
     "q4": _GROUP_MAX / 8 * _UNIFORM,
 }
 # From the arithmetic. bf16: both operands keep 8 bits. i8: activations take 255 steps over the range of a row
-# (after GELU, range and deviation shrink alike), and weights 127 steps up to the largest of their column. i16,
-# in attention alone: 2047 steps up to the largest value of a column, and queries and keys of 4095 steps.
+# (after GELU, range and deviation shrink alike), and weights 127 steps up to the largest of their column.
+# i16, in attention alone: 2047 steps up to the largest value of a column, queries and keys of 4095 steps.
 ARITHMETIC_NOISE = {
     "f32": 0.0,
     "bf16": 2.0**-9 * math.sqrt(2 / 3),
@@ -43,12 +49,11 @@ ARITHMETIC_NOISE = {
 
 
 def relative_error(depth: int, per_linear: float, per_attention: float = 0.0) -> float:
-    """Expected |difference| / |output| of a model with `depth` blocks.
-
-    In sequence: the embedding, in each block qkv, projection and the two layers of the MLP, and the head; in
-    each block attention multiplies twice.
-    """
-    return math.hypot(math.sqrt(4 * depth + 2) * per_linear, math.sqrt(2 * depth) * per_attention)
+    """Expected |difference| / |output| of a model with `depth` blocks, from the noise of one operation."""
+    attention = sum(1 / (2 * i) for i in range(1, depth + 1))
+    mlp = sum(1 / (2 * i + 1) for i in range(1, depth + 1))
+    linear = math.sqrt(2 + 10 * attention + 2 * mlp)
+    return math.hypot(linear * per_linear, math.sqrt(5 * attention) * per_attention)
 
 
 def float32_error(depth: int, longest_sum: int) -> float:
