@@ -4,8 +4,8 @@ The kernels are held to worst cases (`bounds.py`). Through a whole network those
 errors are taken as what they are: independent, with mean zero. Every linear layer adds noise in proportion to
 its output, and errors add in squares.
 
-A pre-norm block adds its branches to a residual that already holds the embedding and the branches before. If all
-are of one size, branch l has the share 1 / (l + 1) of the sum's square, and so of the squared error:
+A pre-norm block adds its branches to a residual that already holds the embedding and the branches before.
+If all are of one size, branch l has the share 1 / (l + 1) of the sum's square, and so of the squared error:
 
 * attention, branch 2i - 1: values and projection, one each. Queries and keys err independently; scores of
   deviation s = 2 (what the random models here have) turn their noise into s times as much in the weights:

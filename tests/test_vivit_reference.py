@@ -1,9 +1,9 @@
 """ViViT beside Hugging Face transformers, run here and now on random weights.
 
 Weights are drawn by `randomise` of tools/make_goldens.py: outputs of every layer have about the variance of
-its inputs, and attention scores a deviation of two, so that tokens differ in weight as they do after training.
-The initial values of transformers would be too easy: positions, CLS and biases are zero, attention is nearly
-even.
+its inputs, and attention scores a deviation of two, so that tokens differ in weight as they do after
+training. The initial values of transformers would be too easy: positions, CLS and biases are zero,
+attention is nearly even.
 """
 
 from __future__ import annotations
