@@ -5,6 +5,7 @@
 #include "kernels/dispatch.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
+#include "ops/peak.h"
 
 namespace qora {
 namespace {
@@ -120,6 +121,16 @@ void bind_ops(py::module_& m) {
         info["auto_attention"] = kFamilyNames[static_cast<int>(t.auto_attention)];
         return info;
     });
+
+    m.def(
+        "tile_peak",
+        [](const std::string& isa, const std::string& family, int threads) {
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const Family operands = parse_family(family);
+            py::gil_scoped_release released;
+            return tile_peak(table, operands, threads);
+        },
+        py::arg("isa"), py::arg("family"), py::arg("threads") = 0);
 
     py::class_<PackedLinear>(m, "PackedLinear")
         .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features,
