@@ -119,7 +119,8 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     faults += _size_faults(preprocessing, config)
     if faults:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
-    return LoadedModel(architecture, config, preprocessing, file)
+    # In the order of the specs whatever that of the file: saving a model again gives the same bytes.
+    return LoadedModel(architecture, config, preprocessing, replace(file, tensors=present))
 
 
 def import_checkpoint(
