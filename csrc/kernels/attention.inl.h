@@ -24,9 +24,7 @@ struct WeightsF32 {
     using Sum = typename V::F;
     static constexpr int kDegree = 6;
     static constexpr float kExponent = 0.0f, kUnit = 1.0f;
-    static Score load(const void* scores, int64_t i) {
-        return V::load(static_cast<const float*>(scores) + i);
-    }
+    static Score load(const int32_t* scores) { return V::load(reinterpret_cast<const float*>(scores)); }
     static Score lowest() { return V::set(kNoScore); }
     static Score max(Score a, Score b) { return V::max(a, b); }
     static typename V::F to_float(Score s) { return s; }
@@ -38,13 +36,13 @@ struct WeightsF32 {
     }
 };
 
+// Sums weights before they are rounded: rounding errs to both sides, so the sum of many is the closer for it.
 template <class V>
 struct WeightsBf16 : WeightsF32<V> {
     static constexpr int kDegree = 3;
     static typename V::F store(void* row, int64_t i, typename V::F p, typename V::F sum) {
-        auto* at = static_cast<uint16_t*>(row) + i;
-        V::store_bf16(at, p);
-        return V::add(sum, V::load_bf16(at));
+        V::store_bf16(static_cast<uint16_t*>(row) + i, p);
+        return V::add(sum, p);
     }
 };
 
@@ -54,9 +52,7 @@ struct WeightsI16 {
     using Sum = typename V::I;
     static constexpr int kDegree = 3;
     static constexpr float kExponent = kI16WeightBits, kUnit = 1.0f / (1 << kI16WeightBits);
-    static Score load(const void* scores, int64_t i) {
-        return V::load_i(static_cast<const int32_t*>(scores) + i);
-    }
+    static Score load(const int32_t* scores) { return V::load_i(scores); }
     static Score lowest() { return V::set_i(INT32_MIN); }
     static Score max(Score a, Score b) { return V::max_i(a, b); }
     static typename V::F to_float(Score s) { return V::to_float(s); }
@@ -72,44 +68,44 @@ struct WeightsI16 {
 // The last few scores of a row in units of log2: what stands behind them in the buffer is replaced, not
 // trusted.
 template <class V, class Weights>
-inline typename V::F tail_scores(const SoftmaxArgs& a, int r, int whole, typename V::F factor) {
+inline typename V::F tail_scores(const int32_t* scores, int count, typename V::F factor) {
     float lanes[V::kWidth];
-    V::store(lanes, V::mul(Weights::to_float(Weights::load(a.scores, r * a.score_stride + whole)), factor));
-    for (int i = a.keys - whole; i < V::kWidth; ++i) lanes[i] = kNoScore;
+    V::store(lanes, V::mul(Weights::to_float(Weights::load(scores)), factor));
+    for (int i = count; i < V::kWidth; ++i) lanes[i] = kNoScore;
     return V::load(lanes);
 }
 
 // Largest score of a row in units of log2.
 template <class V, class Weights>
-inline float row_max(const SoftmaxArgs& a, int r) {
-    const int whole = a.keys / V::kWidth * V::kWidth;
-    const auto factor = V::set(a.row_scale[r]);
+inline float row_max(const int32_t* scores, int keys, float row_scale) {
+    const int whole = keys / V::kWidth * V::kWidth;
+    const auto factor = V::set(row_scale);
     auto high = Weights::lowest();
-    for (int i = 0; i < whole; i += V::kWidth)
-        high = Weights::max(Weights::load(a.scores, r * a.score_stride + i), high);
+    for (int i = 0; i < whole; i += V::kWidth) high = Weights::max(Weights::load(scores + i), high);
     auto highest = V::mul(Weights::to_float(high), factor);
-    if (whole < a.keys) highest = V::max(tail_scores<V, Weights>(a, r, whole, factor), highest);
+    if (whole < keys)
+        highest = V::max(tail_scores<V, Weights>(scores + whole, keys - whole, factor), highest);
     return V::max_lane(highest);
 }
 
 // Writes the weights of a row and returns their sum.
 template <class V, class Weights>
-inline float write_weights(const SoftmaxArgs& a, int r, float block_max) {
-    const int whole = a.keys / V::kWidth * V::kWidth;
-    const auto factor = V::set(a.row_scale[r]), shift = V::set(Weights::kExponent - block_max);
-    auto* weights = static_cast<uint8_t*>(a.weights) + r * a.weight_stride;
+inline float write_weights(const int32_t* scores, int keys, int keys_padded, float row_scale, float block_max,
+                           void* weights) {
+    const int whole = keys / V::kWidth * V::kWidth;
+    const auto factor = V::set(row_scale), shift = V::set(Weights::kExponent - block_max);
     auto sum = Weights::zero();
     for (int i = 0; i < whole; i += V::kWidth) {
-        const auto score = Weights::to_float(Weights::load(a.scores, r * a.score_stride + i));
+        const auto score = Weights::to_float(Weights::load(scores + i));
         sum = Weights::store(weights, i, exp2<V, Weights::kDegree>(V::fma(score, factor, shift)), sum);
     }
     int end = whole;
-    if (whole < a.keys) {
-        const auto scores = tail_scores<V, Weights>(a, r, whole, factor);
-        sum = Weights::store(weights, whole, exp2<V, Weights::kDegree>(V::add(scores, shift)), sum);
+    if (whole < keys) {
+        const auto tail = tail_scores<V, Weights>(scores + whole, keys - whole, factor);
+        sum = Weights::store(weights, whole, exp2<V, Weights::kDegree>(V::add(tail, shift)), sum);
         end += V::kWidth;
     }
-    for (; end < a.keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
+    for (; end < keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
     return Weights::total(sum);
 }
 
@@ -118,8 +114,13 @@ template <class V, class Weights>
 void softmax(const SoftmaxArgs& a) {
     float block_max[kMaxTileRows] = {}, block_sum[kMaxTileRows] = {};
     // All maxima first: one row's reduction hides behind the next row's loads.
-    for (int r = 0; r < a.rows; ++r) block_max[r] = row_max<V, Weights>(a, r);
-    for (int r = 0; r < a.rows; ++r) block_sum[r] = write_weights<V, Weights>(a, r, block_max[r]);
+    const auto* scores = static_cast<const int32_t*>(a.scores);
+    for (int r = 0; r < a.rows; ++r)
+        block_max[r] = row_max<V, Weights>(scores + r * a.score_stride, a.keys, a.row_scale[r]);
+    for (int r = 0; r < a.rows; ++r)
+        block_sum[r] =
+            write_weights<V, Weights>(scores + r * a.score_stride, a.keys, a.keys_padded, a.row_scale[r],
+                                      block_max[r], static_cast<uint8_t*>(a.weights) + r * a.weight_stride);
 
     for_each_vector<V>(a.rows, [&](int64_t r, int lanes) {
         const auto before = load_lanes<V>(a.running_max + r, lanes),

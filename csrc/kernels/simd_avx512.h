@@ -71,7 +71,15 @@ struct Avx512Simd {
     static F load_bf16_n(const uint16_t* p, int n) {
         return widen_bf16(_mm256_maskz_loadu_epi16(lane_mask(n), p));
     }
-    // In integer arithmetic also where vcvtneps2bf16 exists: that one flushes denormals.
+    // Rounds to nearest even; a NaN stays one. The instruction flushes denormals to zero.
+#if defined(QORA_UNIT_BF16)
+    static __m256i to_bf16(F x) {
+        const __m256bh half = _mm512_cvtneps_pbh(x);
+        __m256i bits;
+        memcpy(&bits, &half, sizeof bits);
+        return bits;
+    }
+#else
     static __m256i to_bf16(F x) {
         const I bits = _mm512_castps_si512(x);
         const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), set_i(1));
@@ -80,6 +88,7 @@ struct Avx512Simd {
         const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
         return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
     }
+#endif
     static void store_bf16(uint16_t* p, F x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x));
     }
