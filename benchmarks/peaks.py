@@ -1,7 +1,7 @@
 """What the machine can do at most, measured through a kernel that does nothing else.
 
-The dot-product tile on operands that stay in the L1 cache: the ceiling of every GEMM and attention of the engine,
-measured in the same run as they are.
+The dot-product tile on operands that stay in the L1 cache: the ceiling of every GEMM and attention of the
+engine, measured in the same run as they are.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.vivit [--rounds 5] [--threads 2] [--json FILE]
 
-Writes a checkpoint with random weights to build/, then measures loading (with quantisation), saving, opening the
-saved file, decoding and preprocessing the example clip, and the forward pass. Forward passes of all
+Writes a checkpoint with random weights to build/, then measures loading (with quantisation), saving, opening
+the saved file, decoding and preprocessing the example clip, and the forward pass. Forward passes of all
 configurations are interleaved round by round, so that a change of the machine's speed meets all of them; the
 table quotes the minimum and the median. Peak memory comes from one fresh process for each configuration.
 PyTorch (with transformers) takes part if it is installed.
@@ -37,7 +37,7 @@ CONFIGURATIONS = {
     "q4 bf16": ("q4", "bf16"),
     "f32 exact": ("f32", "exact"),
 }
-# Multiply-adds of a forward pass count twice: linear layers and attention of all 12 layers, and the embedding.
+# Embedding, linear layers and attention of all 12 layers; a multiply-add counts twice.
 GFLOP = 903.05
 
 
@@ -49,7 +49,7 @@ def timed(action: Callable[[], object]) -> tuple[float, object]:
 
 
 def measure_steps(threads: int) -> dict[str, float]:
-    """Seconds of every step around the forward pass, and the size of the saved file; best of three."""
+    """Return seconds of every step around the forward pass, and the size of the saved file; best of three."""
     saved = CHECKPOINT.parent / "benchmark.qora-vision"
     steps: dict[str, list[float]] = {}
     for _ in range(3):
@@ -67,7 +67,7 @@ def measure_steps(threads: int) -> dict[str, float]:
 
 
 def torch_runner(threads: int, pixels: np.ndarray) -> Callable[[], np.ndarray] | None:
-    """A forward pass of the reference implementation, None where it is not installed."""
+    """Return a forward pass of the reference implementation, None where it is not installed."""
     try:
         import torch
         from transformers import VivitForVideoClassification
@@ -85,7 +85,7 @@ def torch_runner(threads: int, pixels: np.ndarray) -> Callable[[], np.ndarray] |
 
 
 def measure_forward(threads: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of interleaved forward passes, and the largest logit error relative to the largest float32 logit."""
+    """Time interleaved forward passes; errors are relative to the largest float32 logit."""
     exact = qora_vision.load(CHECKPOINT, weights="f32", compute="exact", threads=threads)
     pixels = exact.preprocess(CLIP)
     reference = exact.forward(pixels)
@@ -129,7 +129,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def measure_memory(names: list[str]) -> dict[str, float]:
-    """Peak resident megabytes of a process that loads the checkpoint and classifies one clip."""
+    """Return the peak resident megabytes of a process that loads the checkpoint and classifies one clip."""
     pixels = CHECKPOINT.parent / "pixels.npy"
     np.save(pixels, qora_vision.load(CHECKPOINT).preprocess(CLIP))
     peaks = {}
@@ -143,16 +143,12 @@ def measure_memory(names: list[str]) -> dict[str, float]:
 
 def report(results: dict) -> str:
     """Lay the results out as text."""
-    lines = [
-        f"{results['machine']['cpu']}, {results['machine']['threads']} threads, {results['machine']['isa']}"
-    ]
+    machine = results["machine"]
+    peaks = ", ".join(f"{family} {peak:.0f}" for family, peak in results["peaks"].items())
+    lines = [f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}"]
     lines += [f"  {name:<34}{value:8.3f}" for name, value in results["steps"].items()]
-    lines.append(
-        "Peak of this machine [Gop/s]: " + ", ".join(f"{k} {v:.0f}" for k, v in results["peaks"].items())
-    )
-    lines.append(
-        f"\n{'forward pass':<16}{'min s':>8}{'median s':>10}{'GFLOP/s':>9}{'peak MB':>9}  logit error"
-    )
+    lines += [f"peak of each operand type [Gop/s]: {peaks}", ""]
+    lines.append(f"{'forward pass':<16}{'min s':>8}{'median s':>10}{'GFLOP/s':>9}{'peak MB':>9}  logit error")
     for name, row in results["forward"].items():
         lines.append(
             f"{name:<16}{row['min [s]']:8.3f}{row['median [s]']:10.3f}{GFLOP / row['min [s]']:9.0f}"
