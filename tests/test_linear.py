@@ -168,6 +168,28 @@ def test_views_with_strides(isa: str, family: str) -> None:
     check(family, floats(rng, 6, 5)[:, 2:3], single, "one input", models=(True,))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("width", [2, 5, 16, 24, 64, 80])
+def test_an_output_in_blocks_of_columns(isa: str, family: str, width: int, dtype: type) -> None:
+    """(blocks, rows, width), such as the heads of a projection: the same bits as one matrix."""
+    rng = np.random.default_rng(22)
+    for blocks in (1, 3):
+        weights = layer(rng, isa, family, "q8", blocks * width, 30)
+        x = activations(rng, 11, 30)
+        wanted = run(x, weights, act="gelu", dtype=dtype)
+        apart = guarded(blocks * 11, width, dtype)
+        beside = guarded(11, blocks * (width + 3), dtype)
+        inner = beside.array.reshape(11, blocks, width + 3)[..., :width]
+        gaps = beside.array.reshape(11, blocks, width + 3)[..., width:]
+        before = gaps.copy()
+        for out in (apart.array.reshape(blocks, 11, width), inner.transpose(1, 0, 2)):
+            _core.linear(x, weights.packed, None, "gelu", None, out, 1)
+            assert np.array_equal(out.transpose(1, 0, 2).reshape(11, -1), wanted)
+        apart.assert_intact("blocks apart")
+        beside.assert_intact("blocks beside each other")
+        assert np.array_equal(gaps.view(f"u{gaps.itemsize}"), before.view(f"u{gaps.itemsize}"))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("in_type", [np.float32, np.uint16])
 def test_what_is_not_finite_shows_in_its_row_and_only_there(
