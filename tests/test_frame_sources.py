@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qora_vision.errors import VideoError
-from qora_vision.video import Preprocessing, as_frames, list_images, load_clips, read_frames_dir
+from qora_vision.video import Preprocessing, VideoReader, as_frames, list_images, load_clips, read_frames_dir
 from qora_vision.video.images import natural_key
 from qora_vision.video.sampling import uniform_indices
 
@@ -94,7 +94,8 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_source_gives_the_same_clip(tmp_path: Path) -> None:
-    frames = _all_frames(DATA / "asl_eat_7frames.mp4")
+    with VideoReader(DATA / "asl_eat_7frames.mp4") as reader:
+        frames = np.stack(list(reader))
     for i, frame in enumerate(frames):
         cv2.imwrite(str(tmp_path / f"{i}.png"), frame[..., ::-1])
     expected = load_clips(as_frames(str(DATA / "asl_eat_7frames.mp4")), SMALL)
