@@ -1,11 +1,11 @@
 """What the arithmetic of each operand family costs in accuracy, on random normal data.
 
-    python -m benchmarks.accuracy [--isa NAME] [--seed 0]
+    python -m benchmarks.accuracy [--seed 0]
 
-Every op runs on every instruction set that this CPU has, beside the same op in float64. Linear layers are held
-against the weights as they are stored, so the figures are those of the arithmetic alone; the error of the stored
-forms themselves stands in a table of its own. Errors are |difference| / |result|, Euclidean norms over the
-whole output; for GELU and layer norm, whose results pass through zero, the largest absolute difference.
+Every op runs on every instruction set that this CPU has, and is compared with the same op in float64. Linear
+layers are held against the weights as they are stored, so those figures are the arithmetic's alone; what the
+stored forms lose stands in a table of its own. Errors are |difference| / |result| (Euclidean norms over the
+whole output); for layer norm and GELU, whose results pass through zero, the largest absolute difference.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def distance(got, exact) -> float:
 
 def stored_weights(weight) -> dict[str, tuple]:
     """Return what `set_rows` takes of each stored form, and the float32 weights that it stands for."""
-    forms = {"f32": (weight, None, weight), "f16": (weight.astype(np.float16), None, None)}
-    forms["f16"] = (*forms["f16"][:2], forms["f16"][0].astype(np.float32))
+    half = weight.astype(np.float16)
+    forms = {"f32": (weight, None, weight), "f16": (half, None, half.astype(np.float32))}
     for kind in ("q8", "q4"):
         tensor = quantize(weight, kind)
         forms[kind] = (tensor.data, tensor.scales, tensor.dequantize())
@@ -48,8 +48,9 @@ def linear_error(isa: str, family: str, x, form) -> float:
     return distance(out, x.astype(np.float64) @ weight.T.astype(np.float64))
 
 
-def attention_error(isa: str, family: str, spread: float, rng) -> float:
+def attention_error(isa: str, family: str, spread: float, seed: int) -> float:
     """Return the error of one head whose scores have the given standard deviation (in units of e)."""
+    rng = np.random.default_rng(seed)
     q, k, v = (rng.standard_normal((1, n, 1, HEAD_DIM), np.float32) for n in (ROWS, KEYS, KEYS))
     q *= np.float32(spread)
     out = np.empty((ROWS, HEAD_DIM), np.float32)
@@ -87,10 +88,8 @@ def norm_error(isa: str, x) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--isa", choices=available_isas(), action="append", help="default: all of this CPU")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    isas: list[str] = arguments.isa or available_isas()
+    arguments, isas = parser.parse_args(), available_isas()
 
     def show(what: str, measure: Callable[[str], float]) -> None:
         print("| " + " | ".join([what, *(f"{measure(isa):.1e}" for isa in isas)]) + " |", flush=True)
@@ -100,14 +99,13 @@ def main() -> None:
     for inputs in (DIM, HIDDEN):
         x = rng.standard_normal((ROWS, inputs), np.float32)
         forms = stored_weights(rng.standard_normal((DIM, inputs), np.float32) / np.float32(inputs) ** 0.5)
-        for family in ("f32", "bf16", "i8"):
-            for kind in ("f32", "q4") if family == "i8" else ("f32",):
-                label = f"linear {inputs} to {DIM}, {family}, {kind} weights"
-                show(label, lambda isa, f=family, x=x, form=forms[kind]: linear_error(isa, f, x, form))
+        for family, kind in (("f32", "f32"), ("bf16", "f32"), ("i8", "f32"), ("i8", "q4")):
+            label = f"linear {inputs} to {DIM}, {family}, {kind} weights"
+            show(label, lambda isa, f=family, x=x, form=forms[kind]: linear_error(isa, f, x, form))
     for family in ("f32", "bf16", "i16"):
         for spread in (1.0, 3.0):
-            seeded = lambda isa, f=family, s=spread: attention_error(isa, f, s, np.random.default_rng(1))
-            show(f"attention, {KEYS} keys, {family}, scores N(0, {spread:g})", seeded)
+            label = f"attention, {KEYS} keys, {family}, scores N(0, {spread:g}²)"
+            show(label, lambda isa, f=family, s=spread: attention_error(isa, f, s, arguments.seed))
     show("layer norm of 768, largest", lambda isa: norm_error(isa, x[:, :DIM].copy()))
     for name in ("gelu", "gelu_tanh"):
         show(f"{name} on [-12, 12], largest", lambda isa, name=name: gelu_error(isa, name))
