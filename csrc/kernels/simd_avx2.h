@@ -39,9 +39,9 @@ struct Avx2Simd {
         return mul(r, _mm256_fnmadd_ps(a, r, set(2.0f)));
     }
     static F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-    // x * 2^n for an integral n; n below -126 counts as -126.
+    // x * 2^n for an integral n from -126 to 127.
     static F scale_by_power(F x, F n) {
-        const I biased = _mm256_add_epi32(_mm256_cvtps_epi32(max(n, set(-126.0f))), set_i(127));
+        const I biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), set_i(127));
         return mul(x, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
     }
     static float sum(F a) {

@@ -30,9 +30,9 @@ struct ScalarSimd {
     static F div(F a, F b) { return a / b; }
     static F reciprocal(F a) { return 1.0f / a; }
     static F round(F a) { return std::nearbyint(a); }
-    // x * 2^n for an integral n <= 127; n below -126 counts as -126.
+    // x * 2^n for an integral n from -126 to 127.
     static F scale_by_power(F x, F n) {
-        const int32_t bits = (static_cast<int32_t>(max(n, -126.0f)) + 127) << 23;
+        const uint32_t bits = static_cast<uint32_t>(to_int(n) + 127) << 23;
         float power;
         std::memcpy(&power, &bits, 4);
         return x * power;
