@@ -165,7 +165,8 @@ class TransformerBlock:
         parts = self._keys_values.out_features // dim
         joint = workspace.floats("qkv", parts * config.num_heads, x.shape[0], config.head_dim)
         engine.linear(x, self._keys_values, joint, norm=self._norm1)
-        heads = joint.reshape(parts, config.num_heads, 1, x.shape[0], config.head_dim).transpose(0, 2, 3, 1, 4)
+        by_head = joint.reshape(parts, config.num_heads, 1, x.shape[0], config.head_dim)
+        heads = by_head.transpose(0, 2, 3, 1, 4)
         keys, values = heads[-2], heads[-1]
         if self._query is None:
             queries = heads[0]
