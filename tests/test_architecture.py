@@ -25,7 +25,6 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "models": {"models", "layers", "ops", "errors", "weights.tensors"},
     "video": {"video", "_core", "errors"},
     "weights": {"weights", "errors"},
-    "weights.quantize": {"weights.tensors", "ops", "errors"},
     "weights.convert": {"weights", "models", "ops", "errors"},
     "assets": set(),
     "prediction": {"errors"},

@@ -36,13 +36,11 @@ struct WeightsF32 {
     }
 };
 
-// Sums weights before they are rounded: rounding errs to both sides, so the sum of many is the closer for it.
 template <class V>
 struct WeightsBf16 : WeightsF32<V> {
     static constexpr int kDegree = 3;
     static typename V::F store(void* row, int64_t i, typename V::F p, typename V::F sum) {
-        V::store_bf16(static_cast<uint16_t*>(row) + i, p);
-        return V::add(sum, p);
+        return V::add(sum, V::store_rounded_bf16(static_cast<uint16_t*>(row) + i, p));
     }
 };
 
@@ -59,7 +57,9 @@ struct WeightsI16 {
     static Sum zero() { return V::set_i(0); }
     static float total(Sum s) { return V::sum(V::to_float(s)); }
     static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
-        const auto q = V::to_int(p);
+        // Where scores are huge, score - max rounds to more than 0; a weight above 1 could overflow a
+        // product.
+        const auto q = V::min_i(V::to_int(p), V::set_i(1 << kI16WeightBits));
         V::store_i16(static_cast<int16_t*>(row) + i, q);
         return V::add_i(sum, q);
     }

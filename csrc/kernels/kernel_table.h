@@ -71,7 +71,7 @@ struct EpilogueArgs {
 struct SoftmaxArgs {
     const void* scores;  // accumulators of Q·K, row stride score_stride elements
     ptrdiff_t score_stride;
-    int rows, keys, keys_padded;  // weights of keys..keys_padded are set to zero
+    int rows, keys, keys_padded;  // weights of keys..keys_padded become next to nothing
     const float* row_scale;       // [rows], > 0: accumulator times this = score in units of log2
     void* weights;                // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;

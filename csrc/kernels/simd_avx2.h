@@ -59,7 +59,6 @@ struct Avx2Simd {
 
     static I set_i(int32_t x) { return _mm256_set1_epi32(x); }
     static I load_i(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-    static I load_i_n(const int32_t* p, int n) { return _mm256_maskload_epi32(p, lane_mask(n)); }
     static void store_i(int32_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
     static I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
     static I sub_i(I a, I b) { return _mm256_sub_epi32(a, b); }
@@ -69,9 +68,11 @@ struct Avx2Simd {
     static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
     static I to_int(F a) { return _mm256_cvtps_epi32(a); }
 
-    static F load_bf16(const uint16_t* p) {
-        const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    static F widen_bf16(__m128i half) {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    }
+    static F load_bf16(const uint16_t* p) {
+        return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
     static F load_bf16_n(const uint16_t* p, int n) {
         uint16_t lanes[8] = {};
@@ -88,6 +89,11 @@ struct Avx2Simd {
         return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
     }
     static void store_bf16(uint16_t* p, F x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(x)); }
+    static F store_rounded_bf16(uint16_t* p, F x) {
+        const __m128i half = to_bf16(x);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
+        return widen_bf16(half);
+    }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         uint16_t lanes[8];
         store_bf16(lanes, x);

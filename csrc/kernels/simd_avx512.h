@@ -52,7 +52,6 @@ struct Avx512Simd {
 
     static I set_i(int32_t x) { return _mm512_set1_epi32(x); }
     static I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
-    static I load_i_n(const int32_t* p, int n) { return _mm512_maskz_loadu_epi32(lane_mask(n), p); }
     static void store_i(int32_t* p, I x) { _mm512_storeu_si512(p, x); }
     static I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
     static I sub_i(I a, I b) { return _mm512_sub_epi32(a, b); }
@@ -91,6 +90,11 @@ struct Avx512Simd {
 #endif
     static void store_bf16(uint16_t* p, F x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x));
+    }
+    static F store_rounded_bf16(uint16_t* p, F x) {
+        const __m256i half = to_bf16(x);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
+        return widen_bf16(half);
     }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x));

@@ -44,7 +44,6 @@ struct ScalarSimd {
 
     static I set_i(int32_t x) { return x; }
     static I load_i(const int32_t* p) { return *p; }
-    static I load_i_n(const int32_t* p, int) { return *p; }
     static void store_i(int32_t* p, I x) { *p = x; }
     static I add_i(I a, I b) { return a + b; }
     static I sub_i(I a, I b) { return a - b; }
@@ -73,6 +72,11 @@ struct ScalarSimd {
         else
             bits += 0x7fffu + ((bits >> 16) & 1u);
         *p = static_cast<uint16_t>(bits >> 16);
+    }
+    // Stores and returns the rounded values.
+    static F store_rounded_bf16(uint16_t* p, F x) {
+        store_bf16(p, x);
+        return load_bf16(p);
     }
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.

@@ -11,7 +11,8 @@ namespace {
 // Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2,
 // and every panel that comes from memory is used by all of them.
 constexpr int64_t kMaxBlockRows = 192;
-// Steps of a panel that are used before the next: bounds a panel's slice at nr * 4 KiB.
+// Steps of a panel that are used before the next: keeps a panel's slice, which every tile of a block uses, in
+// the nearest caches.
 constexpr int64_t kBlockSteps = 192;
 // Work items per thread when columns are shared out, so that a slow core does not hold up the others.
 constexpr int64_t kItemsPerThread = 4;

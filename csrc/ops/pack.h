@@ -30,7 +30,7 @@ void dequantise_row(const WeightView& weight, int64_t row, float* out);
 
 // A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with
 // its bias. i8 panels carry one scale per output feature: the groups are requantised to the largest |weight|
-// of the feature = 127, which loses less than the activations' own eight bits.
+// of the feature = 127, which loses about as much as the activations' own eight bits.
 class PackedLinear {
   public:
     PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);

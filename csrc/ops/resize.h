@@ -10,8 +10,8 @@ enum class ResizeFilter { kBilinear, kBicubic };
 // Whose arithmetic is reproduced, bit for bit for the first two.
 //   kPil          Pillow's Image.resize: antialiased, weights rounded to 22 bits.
 //   kTorchvision  torch's uint8 interpolate(antialias=True): the same weights, rounded so that they fit
-//   int16. kPlain        torchvision's float path without antialias: two taps an axis, rounded half to even.
-//   Bilinear only.
+//   int16. kPlain        torchvision's float path without antialias: two taps an axis, rounded half to even,
+//   bilinear only.
 enum class ResizeRule { kPil, kTorchvision, kPlain };
 
 // The frame is scaled to out_height x out_width, of which only the crop is computed and written; the result
