@@ -37,7 +37,7 @@ GELU_SLOPE = 1.13
 BLOCK_KEYS = 256
 QUERY_LIMIT = 4095
 # csrc/kernels/kernel_table.h
-VALUE_LIMIT = (1 << 11) - 1
+VALUE_LIMIT = (1 << 10) - 1
 WEIGHT_ONE = 1 << 14
 # int8 activations come from x * (1 / step) + zero_point in float32, with or without a fused multiply-add: two
 # or three roundings of numbers up to 256. Nearer to a tie than that, both neighbours are right.
@@ -134,11 +134,10 @@ def activation(x: Bounded, name: str | None) -> Bounded:
         own = 0.5 * size * (ERF + 2 * U)
     else:
         # x / (1 + 2^z): z has four roundings, each |z| u off in the exponent; then a sum, an inverse and a
-        # product. z stops at 126, which leaves x 2^-126 of what should be nearer to zero.
+        # product. z stops at 64, which leaves x 2^-64 of what should be nearer to zero.
         z = 2.0 * math.log2(math.e) * math.sqrt(2.0 / math.pi) * (size + 0.044715 * size**3)
-        own = (
-            np.abs(value) * (EXP2_6 + 4 * U * math.log(2.0) * np.minimum(z, 126.0) + 6 * U) + size * 2 * TINY
-        )
+        relative = EXP2_6 + 4 * U * math.log(2.0) * np.minimum(z, 64.0) + 6 * U
+        own = np.abs(value) * relative + size * 2.0**-64
     return rounded(Bounded(value, GELU_SLOPE * x.error + own))
 
 
@@ -222,7 +221,8 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     """One head: q (queries, d), k and v (keys, d).
 
     With weights p_j (1 + r_j) in place of p_j the result moves by sum(p_j r_j (v_j - o)) / sum(p_j (1 +
-    r_j)), since sum(p_j (v_j - o)) = 0: numerator and denominator see the same weights.
+    r_j)), since sum(p_j (v_j - o)) = 0: numerator and denominator see the same weights, but for the
+    rounding of those of the numerator to bf16.
     """
     keys, dim = k.shape
     unit = scale * math.log2(math.e)  # scores are powers of two
@@ -246,8 +246,6 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     blocks = -(-keys // BLOCK_KEYS)
     # 2^x of the score and, for each block that follows, of the correction.
     relative = (EXP2_6 if family == "f32" else EXP2_3) + (blocks + 1) * (EXP2_6 + 2 * U)
-    if family == "bf16":
-        relative += BF16_U
     p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2 * TINY
     if family == "i16":
         # Half a step of an integer weight, which is relative to the maximum of the block.
@@ -265,6 +263,8 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     # off.
     sums = sum_error(keys + 3 * blocks) * (((p + p_error) @ np.abs(vo.value)) / remaining + np.abs(out))
     own = ((p + p_error) @ vo.error) / remaining
+    if family == "bf16":  # the numerator alone sees rounded weights
+        own = own + BF16_U * ((p + p_error) @ np.abs(vo.value)) / remaining
     error = np.where(usable, moved / remaining + sums + own, np.inf)
     return Bounded(out, error + 8 * U * np.abs(out) + TINY)
 

@@ -132,8 +132,10 @@ def test_all_keys_equal(isa: str, family: str) -> None:
     for constant in (3.0, -3.0):
         same = np.full_like(v, constant)
         got = run(isa, family, (q, k, same))
-        # Every weight is the same whole number of units and every value the limit: only scaling rounds.
-        assert np.abs(got / constant - 1).max() <= 300 * bounds.U
+        # Every weight is the same whole number of units and every value the limit: only scaling rounds. In
+        # bf16 a weight of 2^0 is stored as 1, but counted as the polynomial gives it.
+        slack = bounds.EXP2_3 if family == "bf16" else 0.0
+        assert np.abs(got / constant - 1).max() <= 300 * bounds.U + slack
 
 
 def test_zeros(isa: str, family: str) -> None:
@@ -162,11 +164,13 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
         k[...] = -np.abs(k) * 40
         k[0, winner] = 100
         got = check(isa, family, (q, k, v), f"winner {winner}", 1.0)
+        winning = np.abs(v[0, winner, 0])
+        # Of integers the value's half step; of bf16 the value's rounding and that of its weight, which is 2^0 but
+        # for what a score of this size rounds to, and which is counted unrounded.
         step = np.abs(v).max() / bounds.VALUE_LIMIT if family == "i16" else 0.0
-        near = np.abs(v[0, winner, 0]) * bounds.BF16_U if family == "bf16" else 0.0
-        assert (
-            np.abs(got - v[0, winner, 0]) <= near + 0.51 * step + 8 * bounds.U * np.abs(v[0, winner, 0])
-        ).all()
+        slack = 2 * bounds.BF16_U + bounds.EXP2_3 if family == "bf16" else 0.0
+        near = slack * winning + 0.51 * step + 8 * bounds.U * winning
+        assert (np.abs(got - v[0, winner, 0]) <= near).all()
 
 
 def test_a_key_of_huge_norm(isa: str, family: str) -> None:

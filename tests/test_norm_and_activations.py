@@ -110,7 +110,7 @@ def test_gelu_far_out(isa: str, act: str) -> None:
     x = np.geomspace(20, 3e37, 200).astype(np.float32).reshape(-1, 1)
     assert np.abs(through(isa, x, act) / x - 1).max() <= 4 * bounds.U
     low = through(isa, -x, act)
-    # What erf leaves of 1 at 4, where it is cut off, and its own error; the other form ends at 2^-126.
+    # What erf leaves of 1 at 4, where it is cut off, and its own error; the other form ends at 2^-64.
     assert (np.abs(low) <= x * (0.5 * bounds.ERF + 2e-8)).all()
 
 
@@ -136,8 +136,10 @@ def test_bf16_is_rounded_to_nearest_even(isa: str) -> None:
         if side > 1:  # zero times infinity would spread along a row, and no large value may meet another
             part = part[np.abs(part).max(axis=1) < 1e38]
         got = through(isa, part, None, np.uint16)
-        # Sums with zeros turn -0 into 0.
-        assert np.array_equal(got, np.where(part == 0, np.uint16(0), reference.to_bf16(part)))
+        # Sums with zeros turn -0 into 0; the bf16 instructions flush subnormals.
+        right = got == np.where(part == 0, np.uint16(0), reference.to_bf16(part))
+        flushed = (np.abs(part) < bounds.TINY) & (got & 0x7FFF == 0)
+        assert (right | (flushed if isa.endswith("_bf16") else False)).all()
 
 
 @pytest.mark.parametrize("side", [1, 2, 15, 16, 17, 40])
