@@ -165,8 +165,8 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
         k[0, winner] = 100
         got = check(isa, family, (q, k, v), f"winner {winner}", 1.0)
         winning = np.abs(v[0, winner, 0])
-        # Of integers the value's half step; of bf16 the value's rounding and that of its weight, which is 2^0 but
-        # for what a score of this size rounds to, and which is counted unrounded.
+        # Of integers the value's half step; of bf16 the value's rounding and that of its weight, which is 2^0
+        # but for what a score of this size rounds to, and which is counted unrounded.
         step = np.abs(v).max() / bounds.VALUE_LIMIT if family == "i16" else 0.0
         slack = 2 * bounds.BF16_U + bounds.EXP2_3 if family == "bf16" else 0.0
         near = slack * winning + 0.51 * step + 8 * bounds.U * winning
