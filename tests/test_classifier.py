@@ -136,7 +136,9 @@ def test_views_are_the_mean_of_separate_views(clf: VideoClassifier, video: NDArr
     assert clips.shape == (12, 4, 3, 16, 16)
     assert len({clip.tobytes() for clip in clips}) == 12
     separate = np.stack([clf.forward(clip[None])[0] for clip in clips])
-    pred = clf.classify(video, sampling="dense", views=(4, 3))
+    seen: list[tuple[int, int, str]] = []
+    pred = clf.classify(video, sampling="dense", views=(4, 3), progress=lambda *step: seen.append(step))
+    assert seen == [(done, 12, "views") for done in range(12)]
     np.testing.assert_allclose(pred.logits, separate.mean(axis=0), rtol=1e-6, atol=1e-6)
     assert np.array_equal(clf.embed(video, sampling="dense", views=(4, 3)), pred.embedding)
     # Windows of 4 frames with stride 2 start at 0, 7, 14 and 22 of 30; the centre crop is in the middle.

@@ -144,6 +144,7 @@ class VideoClassifier:
         sampling: Sampling | None = None,
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
+        progress: Progress | None = None,
     ) -> Prediction:
         """Name the actions of a video.
 
@@ -165,6 +166,9 @@ class VideoClassifier:
             (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
             (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
 
+        progress
+            Called with (done, total, what) as views are computed.
+
         Returns
         -------
         Prediction
@@ -182,7 +186,7 @@ class VideoClassifier:
         started = time.perf_counter()
         clips = self.preprocess(frames, channel_order, sampling=sampling, stride=stride, views=views)
         prepared = time.perf_counter()
-        logits, embedding = self._run(clips)
+        logits, embedding = self._run(clips, progress)
         timings = {"preprocess": prepared - started, "forward": time.perf_counter() - prepared}
         return best_classes(logits.mean(axis=0), embedding.mean(axis=0), self.labels, top_k, timings)
 
@@ -251,7 +255,9 @@ class VideoClassifier:
         """
         write_model(Path(path), self._file)
 
-    def _run(self, pixel_values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _run(
+        self, pixel_values: FloatArray, progress: Progress | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         """Return logits and embeddings of clips."""
         expected = self.config.clip_shape
         if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
@@ -266,7 +272,11 @@ class VideoClassifier:
             )
         if not np.isfinite(pixel_values).all():
             raise VideoError("pixel_values hold NaN or infinity")
-        outputs = [self._model.forward(np.ascontiguousarray(clip)) for clip in pixel_values]
+        outputs = []
+        for done, clip in enumerate(pixel_values):
+            if progress is not None:
+                progress(done, len(pixel_values), "views")
+            outputs.append(self._model.forward(np.ascontiguousarray(clip)))
         return np.stack([o.logits for o in outputs]), np.stack([o.embedding for o in outputs])
 
     def _check_top_k(self, top_k: int) -> None:

@@ -131,6 +131,7 @@ def _classify(
             sampling=arguments.sampling,
             stride=arguments.stride,
             views=arguments.views,
+            progress=progress if len(arguments.sources) == 1 else None,
         )
     except (qora_vision.QoraVisionError, OSError) as error:
         progress.hide()
