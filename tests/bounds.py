@@ -221,8 +221,7 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     """One head: q (queries, d), k and v (keys, d).
 
     With weights p_j (1 + r_j) in place of p_j the result moves by sum(p_j r_j (v_j - o)) / sum(p_j (1 +
-    r_j)), since sum(p_j (v_j - o)) = 0: numerator and denominator see the same weights, but for the
-    rounding of those of the numerator to bf16.
+    r_j)), since sum(p_j (v_j - o)) = 0: numerator and denominator see the same weights.
     """
     keys, dim = k.shape
     unit = scale * math.log2(math.e)  # scores are powers of two
@@ -246,7 +245,9 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     blocks = -(-keys // BLOCK_KEYS)
     # 2^x of the score and, for each block that follows, of the correction.
     relative = (EXP2_6 if family == "f32" else EXP2_3) + (blocks + 1) * (EXP2_6 + 2 * U)
-    p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2 * TINY
+    if family == "bf16":
+        relative += BF16_U
+    p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2.0**-64
     if family == "i16":
         # Half a step of an integer weight, which is relative to the maximum of the block.
         starts = np.arange(0, keys, BLOCK_KEYS)
@@ -263,8 +264,6 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     # off.
     sums = sum_error(keys + 3 * blocks) * (((p + p_error) @ np.abs(vo.value)) / remaining + np.abs(out))
     own = ((p + p_error) @ vo.error) / remaining
-    if family == "bf16":  # the numerator alone sees rounded weights
-        own = own + BF16_U * ((p + p_error) @ np.abs(vo.value)) / remaining
     error = np.where(usable, moved / remaining + sums + own, np.inf)
     return Bounded(out, error + 8 * U * np.abs(out) + TINY)
 

@@ -173,6 +173,17 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
         assert (np.abs(got - v[0, winner, 0]) <= near).all()
 
 
+def test_ties_among_huge_scores(isa: str, family: str) -> None:
+    """Where float32 cannot tell a score from the maximum, no weight exceeds 1 and overflows a sum."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        q = np.abs(floats(rng, 1, 1, 1, 64)) * np.float32(rng.uniform(30, 120))
+        k = np.repeat(np.abs(floats(rng, 1, 1, 1, 64)) * np.float32(rng.uniform(30, 120)), 256, axis=1)
+        out = np.empty((1, 64), np.float32)
+        _core.attention(q, k, np.ones_like(k), 8.0, family, isa, out)
+        np.testing.assert_allclose(out, 1.0, rtol=2e-2)
+
+
 def test_a_key_of_huge_norm(isa: str, family: str) -> None:
     """It takes range from the other keys' integers: the bound says how much, and no more may be lost."""
     rng = np.random.default_rng(40)

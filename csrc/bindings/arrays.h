@@ -33,8 +33,9 @@ inline ConstMatrix matrix(const char* op, const py::array& a) {
     ConstMatrix m;
     m.dtype = dtype_of(op, a);
     const auto item = static_cast<py::ssize_t>(dtype_size(m.dtype));
-    check(a.ndim() == 2 && (a.shape(1) <= 1 || a.strides(1) == item) && a.strides(0) % item == 0, op,
-          "expected a 2-D array with contiguous rows, got " + describe(a));
+    check(a.ndim() == 2 && (a.size() == 0 || a.shape(1) == 1 || a.strides(1) == item) &&
+              a.strides(0) % item == 0,
+          op, "expected a 2-D array with contiguous rows, got " + describe(a));
     m.data = static_cast<const uint8_t*>(a.data());
     m.rows = a.shape(0);
     m.cols = a.shape(1);
@@ -53,8 +54,9 @@ inline Matrix mutable_matrix(const char* op, py::array& a) {
     }
     const DType dtype = dtype_of(op, a);
     const auto item = static_cast<py::ssize_t>(dtype_size(dtype));
-    check(a.strides(2) == item && a.strides(0) % item == 0 && a.strides(1) % item == 0 && a.shape(2) > 0, op,
-          "expected contiguous rows in each block, got " + describe(a));
+    check((a.shape(2) == 1 || a.strides(2) == item) && a.strides(0) % item == 0 && a.strides(1) % item == 0 &&
+              a.shape(2) > 0,
+          op, "expected contiguous rows in each block, got " + describe(a));
     return {data,
             dtype,
             a.shape(1),

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
+#include <utility>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
@@ -12,17 +15,19 @@ namespace {
 
 constexpr const char* kFamilyNames[kNumFamilies] = {"f32", "bf16", "i16", "i8"};
 
-Family parse_family(const std::string& name) {
+Family parse_family(const char* op, const std::string& name) {
     for (int i = 0; i < kNumFamilies; ++i)
         if (name == kFamilyNames[i]) return static_cast<Family>(i);
-    throw std::invalid_argument("unknown operand family '" + name + "'; expected f32, bf16, i16 or i8");
+    throw std::invalid_argument(std::string(op) + ": unknown operand family '" + name +
+                                "'; expected f32, bf16, i16 or i8");
 }
 
-Activation parse_activation(const std::optional<std::string>& name) {
+Activation parse_activation(const char* op, const std::optional<std::string>& name) {
     if (!name) return Activation::kNone;
     if (*name == "gelu") return Activation::kGelu;
     if (*name == "gelu_tanh") return Activation::kGeluTanh;
-    throw std::invalid_argument("unknown activation '" + *name + "'; expected gelu or gelu_tanh");
+    throw std::invalid_argument(std::string(op) + ": unknown activation '" + *name +
+                                "'; expected gelu or gelu_tanh");
 }
 
 using Norm = std::optional<std::tuple<FloatArray, FloatArray, float>>;
@@ -38,13 +43,49 @@ ConstMatrix residual_of(const char* op, const std::optional<py::array>& residual
     return residual ? matrix(op, *residual) : ConstMatrix{};
 }
 
-// First and last byte of an array's rows.
-bool overlap(const ConstMatrix& a, const ConstMatrix& b) {
-    const auto end = [](const ConstMatrix& m) {
-        return m.rows == 0 || m.cols == 0 ? m.data : m.at(m.rows - 1, m.cols - 1) + 1;
-    };
-    return a.data < end(b) && b.data < end(a);
+// Memory from the first to the last value of a view; strides may be negative.
+struct Extent {
+    const uint8_t* begin;
+    const uint8_t* end;
+};
+
+Extent extent(const uint8_t* data, DType dtype, std::initializer_list<std::pair<int64_t, int64_t>> axes) {
+    int64_t low = 0, high = 0;
+    for (const auto& [count, stride] : axes) {
+        if (count == 0) return {data, data};
+        (stride < 0 ? low : high) += (count - 1) * stride;
+    }
+    const auto item = static_cast<int64_t>(dtype_size(dtype));
+    return {data + low * item, data + (high + 1) * item};
 }
+
+Extent extent(const ConstMatrix& m) {
+    const int64_t run = m.block_cols > 0 ? m.block_cols : m.cols;
+    return extent(m.data, m.dtype,
+                  {{m.rows, m.row_stride}, {m.cols / std::max<int64_t>(run, 1), m.block_stride}, {run, 1}});
+}
+
+Extent extent(const HeadView& h) {
+    return extent(
+        h.data, h.dtype,
+        {{h.batch, h.batch_stride}, {h.rows, h.row_stride}, {h.heads, h.head_stride}, {h.head_dim, 1}});
+}
+
+void check_apart(const char* op, const char* name, const Extent& input, const Matrix& out) {
+    const Extent output = extent(as_const(out));
+    check(!(input.begin < output.end && output.begin < input.end), op,
+          std::string("the output overlaps ") + name + ", which is read after parts of it are written");
+}
+
+// An operand that is read row by row before the same rows are written may be the output itself.
+void check_same_or_apart(const char* op, const char* name, const ConstMatrix& input, const Matrix& out) {
+    const bool same = input.data == out.data && input.dtype == out.dtype &&
+                      input.row_stride == out.row_stride && input.cols == out.cols && out.block_cols == 0;
+    if (!input.empty() && !same) check_apart(op, name, extent(input), out);
+}
+
+// Native byte order.
+bool is_half(const py::array& a) { return a.dtype().equal(py::dtype("float16")); }
 
 WeightView weight_view(const py::array& data, const std::optional<py::array>& scales, int64_t in_features) {
     constexpr const char* op = "pack_linear";
@@ -56,7 +97,7 @@ WeightView weight_view(const py::array& data, const std::optional<py::array>& sc
     w.data = data.data();
     int64_t stored_cols = in_features;
     if (!scales) {
-        const bool half = data.dtype().kind() == 'f' && data.itemsize() == 2;
+        const bool half = is_half(data);
         check(half || py::isinstance<py::array_t<float>>(data), op,
               "a plain weight must be float32 or float16, got " + describe(data));
         w.kind = half ? WeightKind::kF16 : WeightKind::kF32;
@@ -66,9 +107,8 @@ WeightView weight_view(const py::array& data, const std::optional<py::array>& sc
               "a quantised weight must be uint8 (q4) or int8 (q8), got " + describe(data));
         w.kind = q4 ? WeightKind::kQ4 : WeightKind::kQ8;
         stored_cols = w.groups() * (q4 ? kGroupSize / 2 : kGroupSize);
-        check(scales->dtype().kind() == 'f' && scales->itemsize() == 2 && scales->ndim() == 2 &&
-                  scales->shape(0) == w.rows && scales->shape(1) == w.groups() &&
-                  (scales->flags() & py::array::c_style),
+        check(is_half(*scales) && scales->ndim() == 2 && scales->shape(0) == w.rows &&
+                  scales->shape(1) == w.groups() && (scales->flags() & py::array::c_style),
               op, "scales must be contiguous float16 (rows, groups), got " + describe(*scales));
         w.scales = static_cast<const uint16_t*>(scales->data());
     }
@@ -84,7 +124,7 @@ HeadView heads_of(const py::array& a) {
     const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
     check(a.ndim() == 4, op, "expected (batch, rows, heads, head_dim), got " + describe(a));
     for (int i = 0; i < 4; ++i) check(a.strides(i) % item == 0, op, "unaligned strides");
-    check(a.shape(3) <= 1 || a.strides(3) == item, op, "the values of a head must be contiguous");
+    check(a.size() == 0 || a.shape(3) == 1 || a.strides(3) == item, op, "the values of a head must be contiguous");
     h.data = static_cast<const uint8_t*>(a.data());
     h.batch = a.shape(0);
     h.rows = a.shape(1);
@@ -100,10 +140,11 @@ void run_linear(const char* op, const RowSource& x, const Norm& norm, const Pack
                 const std::optional<std::string>& activation, const std::optional<py::array>& residual,
                 py::array& out, int threads) {
     const LayerNorm params = layer_norm_of(op, norm, weight.in_features());
-    const Epilogue epilogue{parse_activation(activation), residual_of(op, residual)};
+    const Epilogue epilogue{parse_activation(op, activation), residual_of(op, residual)};
     const Matrix result = mutable_matrix(op, out);
+    check_same_or_apart(op, "the residual", epilogue.residual, result);
     py::gil_scoped_release released;
-    linear(x, params, weight, epilogue, result, threads);
+    linear(op, x, params, weight, epilogue, result, threads);
 }
 
 }  // namespace
@@ -126,7 +167,7 @@ void bind_ops(py::module_& m) {
         "tile_peak",
         [](const std::string& isa, const std::string& family, int threads) {
             const KernelTable& table = kernel_table(parse_isa(isa));
-            const Family operands = parse_family(family);
+            const Family operands = parse_family("tile_peak", family);
             py::gil_scoped_release released;
             return tile_peak(table, operands, threads);
         },
@@ -135,8 +176,8 @@ void bind_ops(py::module_& m) {
     py::class_<PackedLinear>(m, "PackedLinear")
         .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features,
                          int64_t in_features) {
-                 return PackedLinear(kernel_table(parse_isa(isa)), parse_family(family), out_features,
-                                     in_features);
+                 return PackedLinear(kernel_table(parse_isa(isa)), parse_family("pack_linear", family),
+                                     out_features, in_features);
              }),
              py::arg("isa"), py::arg("family"), py::arg("out_features"), py::arg("in_features"))
         .def(
@@ -162,8 +203,7 @@ void bind_ops(py::module_& m) {
            const std::optional<std::string>& activation, const std::optional<py::array>& residual,
            py::array out, int threads) {
             const ConstMatrix rows = matrix("linear", x);
-            check(!overlap(rows, as_const(mutable_matrix("linear", out))), "linear",
-                  "the output overlaps the input; only the residual may be the output");
+            check_apart("linear", "the input", extent(rows), mutable_matrix("linear", out));
             run_linear("linear", MatrixRows(rows), norm, weight, activation, residual, out, threads);
         },
         py::arg("x"), py::arg("weight"), py::arg("norm"), py::arg("activation"), py::arg("residual"),
@@ -178,6 +218,9 @@ void bind_ops(py::module_& m) {
             const auto [t, h, w] = tubelet;
             const TubeletRows rows(clip.data(), {clip.shape(0), clip.shape(1), clip.shape(2), clip.shape(3)},
                                    {t, h, w});
+            const auto* data = reinterpret_cast<const uint8_t*>(clip.data());
+            check_apart("tubelet_embed", "the clip", {data, data + clip.nbytes()},
+                        mutable_matrix("tubelet_embed", out));
             run_linear("tubelet_embed", rows, std::nullopt, weight, std::nullopt, residual, out, threads);
         },
         py::arg("clip").noconvert(), py::arg("tubelet"), py::arg("weight"), py::arg("residual"),
@@ -188,13 +231,15 @@ void bind_ops(py::module_& m) {
         [](const py::array& x, const Norm& norm, const PackedLinear& fc1,
            const std::optional<std::string>& activation, const PackedLinear& fc2,
            const std::optional<py::array>& residual, py::array out, int threads) {
-            const MatrixRows rows(matrix("mlp", x));
+            const ConstMatrix input = matrix("mlp", x);
             const LayerNorm params = layer_norm_of("mlp", norm, fc1.in_features());
-            const Activation act = parse_activation(activation);
+            const Activation act = parse_activation("mlp", activation);
             const ConstMatrix added = residual_of("mlp", residual);
             const Matrix result = mutable_matrix("mlp", out);
+            check_same_or_apart("mlp", "the input", input, result);
+            check_same_or_apart("mlp", "the residual", added, result);
             py::gil_scoped_release released;
-            mlp(rows, params, fc1, act, fc2, added, result, threads);
+            mlp(MatrixRows(input), params, fc1, act, fc2, added, result, threads);
         },
         py::arg("x"), py::arg("norm"), py::arg("fc1"), py::arg("activation"), py::arg("fc2"),
         py::arg("residual"), py::arg("out"), py::arg("threads") = 0);
@@ -204,9 +249,11 @@ void bind_ops(py::module_& m) {
         [](const py::array& q, const py::array& k, const py::array& v, float scale, const std::string& family,
            const std::string& isa, py::array out, int threads) {
             const KernelTable& table = kernel_table(parse_isa(isa));
-            const Family operands = parse_family(family);
+            const Family operands = parse_family("attention", family);
             const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
             const Matrix result = mutable_matrix("attention", out);
+            for (const HeadView& operand : {queries, keys, values})
+                check_apart("attention", "q, k or v", extent(operand), result);
             py::gil_scoped_release released;
             attention(table, operands, queries, keys, values, scale, result, threads);
         },

@@ -94,7 +94,7 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, Ro
     const float min = V::min_lane(low), range = V::max_lane(high) - min;
     const float step = range > 1e-30f ? range / 255.0f : 1.0f;
     const auto inverse = V::set(1.0f / step);
-    const auto zero_point = V::to_int(V::set(-min / step));
+    const auto zero_point = V::min_i(V::max_i(V::to_int(V::set(-min / step)), V::set_i(0)), V::set_i(255));
     const auto offset = V::to_float(zero_point);
 
     auto* out = static_cast<uint8_t*>(y);

@@ -121,8 +121,13 @@ int64_t block_rows(int64_t rows, int mr, int num_threads) {
     return round_up(ceil_div(rows, threads * rounds), mr);
 }
 
+void check_complete(const char* op, const PackedLinear& weight) {
+    check(weight.complete(), op, "some output features of the weight were never set");
+}
+
 void check_rows(const char* op, const RowSource& x, const PackedLinear& weight, const ConstMatrix& residual,
                 const Matrix& out, int64_t out_features) {
+    check_complete(op, weight);
     check(x.cols() == weight.in_features(), op,
           "the input has " + std::to_string(x.cols()) + " features, the weight expects " +
               std::to_string(weight.in_features()));
@@ -167,9 +172,10 @@ const float* TubeletRows::row(const KernelTable&, int64_t i, float* scratch) con
     return scratch;
 }
 
-void linear(const RowSource& x, const LayerNorm& norm, const PackedLinear& weight, const Epilogue& epilogue,
-            const Matrix& out, int num_threads) {
-    check_rows("linear", x, weight, epilogue.residual, out, weight.out_features());
+void linear(const char* op, const RowSource& x, const LayerNorm& norm, const PackedLinear& weight,
+            const Epilogue& epilogue, const Matrix& out, int num_threads) {
+    check_rows(op, x, weight, epilogue.residual, out, weight.out_features());
+    if (x.rows() == 0) return;
     const int64_t threads = num_threads > 0 ? num_threads : qora::num_threads();
     const int64_t block = block_rows(x.rows(), weight.kernels().mr, num_threads);
     const int64_t blocks = ceil_div(x.rows(), block);
@@ -192,6 +198,8 @@ void mlp(const RowSource& x, const LayerNorm& norm, const PackedLinear& fc1, Act
     check(fc1.out_features() == fc2.in_features(), "mlp",
           "the first layer gives " + std::to_string(fc1.out_features()) + " features, the second expects " +
               std::to_string(fc2.in_features()));
+    check_complete("mlp", fc2);
+    if (x.rows() == 0) return;
     const int64_t block = block_rows(x.rows(), fc1.kernels().mr, num_threads), width = fc1.out_features();
     parallel_for(ceil_div(x.rows(), block), 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();

@@ -61,8 +61,9 @@ struct Epilogue {
 };
 
 // out (float32 or bf16) must not overlap the rows of x; the residual may be `out`.
-void linear(const RowSource& x, const LayerNorm& norm, const PackedLinear& weight, const Epilogue& epilogue,
-            const Matrix& out, int num_threads);
+// `op` names the caller in errors.
+void linear(const char* op, const RowSource& x, const LayerNorm& norm, const PackedLinear& weight,
+            const Epilogue& epilogue, const Matrix& out, int num_threads);
 
 // out = act(norm(x) W1ᵀ + b1) W2ᵀ + b2 + residual, block by block: the hidden layer is never stored whole.
 // out may be x and the residual.

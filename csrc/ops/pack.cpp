@@ -30,17 +30,22 @@ uint16_t round_to_bf16(float x) {
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Eight maxima side by side: compilers vectorise them without being allowed to reorder one.
+// Largest |x|, NaN when any x is not finite. Eight lanes side by side: compilers vectorise them without being
+// allowed to reorder one.
 float abs_max(const float* x, int64_t n) {
-    float high[8] = {};
+    float high[8] = {}, poison[8] = {};
+    const auto take = [&](float value, int64_t lane) {
+        const float magnitude = std::fabs(value);
+        high[lane] = magnitude > high[lane] ? magnitude : high[lane];
+        poison[lane] += value * 0.0f;
+    };
     int64_t i = 0;
     for (; i + 8 <= n; i += 8)
-        for (int lane = 0; lane < 8; ++lane) {
-            const float magnitude = std::fabs(x[i + lane]);
-            high[lane] = magnitude > high[lane] ? magnitude : high[lane];
-        }
-    for (; i < n; ++i) high[0] = std::max(high[0], std::fabs(x[i]));
-    return *std::max_element(high, high + 8);
+        for (int64_t lane = 0; lane < 8; ++lane) take(x[i + lane], lane);
+    for (; i < n; ++i) take(x[i], 0);
+    float poisoned = 0.0f;
+    for (float p : poison) poisoned += p;
+    return *std::max_element(high, high + 8) + poisoned;
 }
 
 // Values that are encoded together, a multiple of four.
@@ -118,6 +123,9 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
 }
 
 void PackedLinear::pack_row(int64_t n, const float* row) {
+    const float high = abs_max(row, in_features_);
+    check(std::isfinite(high), "pack_linear",
+          "output feature " + std::to_string(n) + " has a weight that is NaN or infinite");
     const int64_t nr = table_->nr;
     uint8_t* column = memory_.data() + n / nr * panel_bytes_ + n % nr * 4;
     const int64_t stride = nr * 4, k = in_features_;
@@ -134,7 +142,6 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
             }
             return;
         case Family::kI8: {
-            const float high = abs_max(row, k);
             const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
             int32_t sum = 0;
             // Whole columns of a step's four bytes at a time; the last step is filled up with zeros.
@@ -161,7 +168,7 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
 void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {
     check(weight.cols == in_features_, "pack_linear",
           "expected " + std::to_string(in_features_) + " input features, got " + std::to_string(weight.cols));
-    check(at >= 0 && at + weight.rows <= out_features_, "pack_linear",
+    check(at >= 0 && at <= out_features_ - weight.rows, "pack_linear",
           "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
               " lie outside of " + std::to_string(out_features_));
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
@@ -173,6 +180,7 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
             pack_row(at + n, row.data());
         }
     });
+    rows_set_ += weight.rows;
 }
 
 }  // namespace qora

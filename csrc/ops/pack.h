@@ -36,6 +36,7 @@ class PackedLinear {
     PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);
 
     // Fills output features [at, at + weight.rows) from a stored weight, and their bias (null = zeros).
+    // Throws std::invalid_argument when a weight is not finite.
     void set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads);
 
     const KernelTable& table() const { return *table_; }
@@ -45,6 +46,8 @@ class PackedLinear {
     int64_t in_features() const { return in_features_; }
     int64_t steps() const { return steps_; }
     int64_t panels() const { return panels_; }
+    // Whether every output feature was set.
+    bool complete() const { return rows_set_ >= out_features_; }
     // Dwords [steps][nr] of one panel.
     const uint8_t* panel(int64_t index) const { return memory_.data() + index * panel_bytes_; }
     // Padded to whole panels.
@@ -59,6 +62,7 @@ class PackedLinear {
     const KernelTable* table_;
     Family family_;
     int64_t out_features_, in_features_, steps_, panels_, panel_bytes_;
+    int64_t rows_set_ = 0;
     int64_t bias_at_, col_scale_at_, col_sum_at_;
     Buffer memory_;
 };

@@ -183,6 +183,8 @@ class Engine:
         biases
             For each (out_i,) float32, or None for zeros.
         """
+        if not weights:
+            raise ValueError("pack: expected at least one weight")
         sizes = [tensor.shape[0] for tensor in weights]
         in_features = int(np.prod(weights[0].shape[1:]))
         quantized = all(isinstance(tensor, QuantizedTensor) for tensor in weights)
