@@ -34,6 +34,9 @@ struct WeightsF32 {
         V::store(static_cast<float*>(row) + i, p);
         return V::add(sum, p);
     }
+    static Sum store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1, Sum sum) {
+        return store(row, i + V::kWidth, p1, store(row, i, p0, sum));
+    }
 };
 
 template <class V>
@@ -41,6 +44,10 @@ struct WeightsBf16 : WeightsF32<V> {
     static constexpr int kDegree = 3;
     static typename V::F store(void* row, int64_t i, typename V::F p, typename V::F sum) {
         return V::add(sum, V::store_rounded_bf16(static_cast<uint16_t*>(row) + i, p));
+    }
+    static typename V::F store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1,
+                                    typename V::F sum) {
+        return store(row, i + V::kWidth, p1, store(row, i, p0, sum));
     }
 };
 
@@ -57,11 +64,14 @@ struct WeightsI16 {
     static Sum zero() { return V::set_i(0); }
     static float total(Sum s) { return V::sum(V::to_float(s)); }
     static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
-        // Where scores are huge, score - max rounds to more than 0; a weight above 1 could overflow a
-        // product.
-        const auto q = V::min_i(V::to_int(p), V::set_i(1 << kI16WeightBits));
+        const auto q = V::to_int(p);
         V::store_i16(static_cast<int16_t*>(row) + i, q);
         return V::add_i(sum, q);
+    }
+    static Sum store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1, Sum sum) {
+        const auto q0 = V::to_int(p0), q1 = V::to_int(p1);
+        V::store_i16_pair(static_cast<int16_t*>(row) + i, q0, q1);
+        return V::add_i(sum, V::add_i(q0, q1));
     }
 };
 
@@ -92,13 +102,18 @@ inline float row_max(const int32_t* scores, int keys, float row_scale) {
 template <class V, class Weights>
 inline float write_weights(const int32_t* scores, int keys, int keys_padded, float row_scale, float block_max,
                            void* weights) {
-    const int whole = keys / V::kWidth * V::kWidth;
-    const auto factor = V::set(row_scale), shift = V::set(Weights::kExponent - block_max);
+    const int whole = keys / V::kWidth * V::kWidth, paired = keys / (2 * V::kWidth) * (2 * V::kWidth);
+    // Where scores are huge, score - max could round to more than 0, and a weight above 1 could overflow an
+    // int32 sum. A margin of the rounding error prevents it; being common to all weights, it cancels.
+    const float margin = (block_max < 0.0f ? -block_max : block_max) * 0x1p-22f;
+    const auto factor = V::set(row_scale), shift = V::set(Weights::kExponent - block_max - margin);
+    const auto weight = [&](int i) {
+        return exp2<V, Weights::kDegree>(V::fma(Weights::to_float(Weights::load(scores + i)), factor, shift));
+    };
     auto sum = Weights::zero();
-    for (int i = 0; i < whole; i += V::kWidth) {
-        const auto score = Weights::to_float(Weights::load(scores + i));
-        sum = Weights::store(weights, i, exp2<V, Weights::kDegree>(V::fma(score, factor, shift)), sum);
-    }
+    for (int i = 0; i < paired; i += 2 * V::kWidth)
+        sum = Weights::store_pair(weights, i, weight(i), weight(i + V::kWidth), sum);
+    if (paired < whole) sum = Weights::store(weights, paired, weight(paired), sum);
     int end = whole;
     if (whole < keys) {
         const auto tail = tail_scores<V, Weights>(scores + whole, keys - whole, factor);

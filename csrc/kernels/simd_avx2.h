@@ -103,6 +103,10 @@ struct Avx2Simd {
         return _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     }
     static void store_i16(int16_t* p, I x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_i16(x)); }
+    static void store_i16_pair(int16_t* p, I x, I y) {
+        const I words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x, y), _MM_SHUFFLE(3, 1, 2, 0));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
+    }
     static void store_u8(uint8_t* p, I x) {
         const __m128i words = to_i16(x);
         _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));

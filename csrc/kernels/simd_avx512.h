@@ -102,6 +102,11 @@ struct Avx512Simd {
     static void store_i16(int16_t* p, I x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
     }
+    // One pack and one permutation for two vectors; a narrowing store takes two operations for each.
+    static void store_i16_pair(int16_t* p, I x, I y) {
+        const I order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        _mm512_storeu_si512(p, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(x, y)));
+    }
     static void store_u8(uint8_t* p, I x) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
     }

@@ -81,6 +81,10 @@ struct ScalarSimd {
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
+    static void store_i16_pair(int16_t* p, I x, I y) {
+        store_i16(p, x);
+        store_i16(p + 1, y);
+    }
     static void store_u8(uint8_t* p, I x) { *p = static_cast<uint8_t>(x); }
 
     // Operand types of the dot-product tiles; dot(acc, a, b) adds the products of each dword.
