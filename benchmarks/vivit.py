@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -123,13 +124,19 @@ else:
     import qora_vision
     weights, compute = sys.argv[1].split()
     qora_vision.load(sys.argv[2], weights=weights, compute=compute).classify(sys.argv[3])
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss, which a process inherits from the one that started it.
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
 def measure_memory(names: list[str]) -> dict[str, float]:
-    """Return the peak resident megabytes of a process that loads the checkpoint and classifies one clip."""
+    """Return the peak resident megabytes of a process that loads the checkpoint and classifies one clip.
+
+    Read from /proc: on other systems than Linux there is no figure.
+    """
+    if not sys.platform.startswith("linux"):
+        return {}
     pixels = CHECKPOINT.parent / "pixels.npy"
     np.save(pixels, qora_vision.load(CHECKPOINT).preprocess(CLIP))
     peaks = {}
@@ -152,7 +159,7 @@ def report(results: dict) -> str:
     for name, row in results["forward"].items():
         lines.append(
             f"{name:<16}{row['min [s]']:8.3f}{row['median [s]']:10.3f}{GFLOP / row['min [s]']:9.0f}"
-            f"{results['memory [MB]'][name]:9.0f}  {row['logit error']:.1e}"
+            f"{results['memory [MB]'].get(name, math.nan):9.0f}  {row['logit error']:.1e}"
         )
     return "\n".join(lines)
 
