@@ -23,7 +23,7 @@ from model_bounds import (
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.loading import LoadedModel, import_checkpoint, interpret
+from qora_vision.loading import LoadedModel, import_checkpoint
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.ops import Engine, available_isas, default_isa
 from qora_vision.weights.tensors import QuantizedTensor
@@ -47,7 +47,7 @@ def clip_of(case: str) -> NDArray[np.float32]:
 
 @cache
 def loaded(case: str, weights: str) -> LoadedModel:
-    return interpret(import_checkpoint(DATA / case, weights, "original"), DATA / case)
+    return import_checkpoint(DATA / case, weights, "original")
 
 
 def build(model: LoadedModel, engine: Engine, *, dequantized: bool = False) -> Vivit:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import qora_vision
 from qora_vision.classifier import VideoClassifier
-from qora_vision.loading import import_checkpoint, interpret
+from qora_vision.loading import import_checkpoint
 from qora_vision.ops import Engine
 from qora_vision.weights.tensors import QuantizedTensor
 
@@ -154,13 +154,12 @@ def test_vivit_b_at_full_size(maker: ModuleType, tmp_path: Path) -> None:
 
     assert close(qora_vision.load(tmp_path, weights="f32", compute="exact").forward(clip)[0], expected)
 
-    file = import_checkpoint(tmp_path, "q4", "original")
-    quantized = interpret(file, tmp_path)
+    quantized = import_checkpoint(tmp_path, "q4", "original")
     fast = VideoClassifier(quantized, Engine("auto")).forward(clip)[0]
     # Against their own weights in float32: what the fast arithmetic costs.
     tensors = {
         name: tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor
-        for name, tensor in file.tensors.items()
+        for name, tensor in quantized.file.tensors.items()
     }
     dequantized = quantized.architecture.build(quantized.config, tensors, Engine("exact"))
     exact = dequantized.forward(clip[0]).logits

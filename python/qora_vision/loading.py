@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from importlib.metadata import version
@@ -70,7 +70,7 @@ def load_model(
     if value_range is not None and value_range not in get_args(ValueRange):
         raise ValueError(f"value_range must be one of {', '.join(get_args(ValueRange))}, got {value_range!r}")
     if source.is_dir():
-        file = import_checkpoint(source, weights or "q4", value_range or "original", threads or 0, progress)
+        model = import_checkpoint(source, weights or "q4", value_range or "original", threads or 0, progress)
     elif source.exists():
         file = read_model(source)
         if weights not in (None, file.quantization):
@@ -82,15 +82,15 @@ def load_model(
             raise ValueError(
                 f"{source} carries its own preprocessing: value_range is for checkpoint directories"
             )
+        model = interpret(file, source)
     else:
         raise FileNotFoundError(
             f"there is no file or directory {str(source)!r}; expected a .qora-vision file, or a directory "
             "with config.json and weights (models of the Hugging Face hub must be downloaded first)"
         )
-    model = interpret(file, source)
     if labels is not None:
         names = read_labels(labels, model.config.num_classes)
-        model = replace(model, file=replace(file, labels=names))
+        model = replace(model, file=replace(model.file, labels=names))
     return model
 
 
@@ -129,8 +129,12 @@ def import_checkpoint(
     value_range: ValueRange,
     threads: int = 0,
     progress: Progress | None = None,
-) -> ModelFile:
-    """Convert a Hugging Face checkpoint directory, quantising as it is read."""
+) -> LoadedModel:
+    """Convert a Hugging Face checkpoint directory, quantising as it is read.
+
+    Weights that are not quantised are read whenever they are asked for: beside the packed ones, which a model
+    keeps, they would take as much memory again.
+    """
     fields = read_json(directory / "config.json")
     architecture = _architecture_of(fields, directory)
     convert = import_module(f"qora_vision.weights.convert.{architecture.name}")
@@ -152,15 +156,21 @@ def import_checkpoint(
     if faults := _size_faults(preprocessing, config):
         raise CheckpointError(f"{directory}: {faults[0]}")
     names = find_tensors(convert, config.tensor_specs(), checkpoint, directory)
-    return ModelFile(
+    tensors: Mapping[str, Tensor] = _CheckpointTensors(
+        checkpoint, config.tensor_specs(), names, weights, threads
+    )
+    if weights in ("q4", "q8"):
+        tensors = _read_all(tensors, progress)
+    file = ModelFile(
         architecture=architecture.name,
         config=config_to_dict(config),
         preprocessing=preprocessing.to_dict(),
         labels=labels,
         quantization=weights,
         provenance=provenance,
-        tensors=_read_tensors(checkpoint, config.tensor_specs(), names, weights, threads, progress),
+        tensors=tensors,
     )
+    return LoadedModel(architecture, config, preprocessing, file)
 
 
 def find_tensors(
@@ -313,28 +323,49 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _read_tensors(
-    checkpoint: Checkpoint,
-    specs: Mapping[str, TensorSpec],
-    names: Mapping[str, str],
-    weights: Weights,
-    threads: int,
-    progress: Progress | None,
-) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for done, (ours, spec) in enumerate(specs.items()):
-        if progress is not None:
-            progress(done, len(specs), "converting weights")
-        theirs = names[ours]
-        values = checkpoint.read(theirs).reshape(spec.shape)
+class _CheckpointTensors(Mapping[str, Tensor]):
+    """A checkpoint's tensors by our names, read and converted at every access."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        specs: Mapping[str, TensorSpec],
+        names: Mapping[str, str],
+        weights: Weights,
+        threads: int,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._specs = specs
+        self._names = names
+        self._weights = weights
+        self._threads = threads
+
+    def __getitem__(self, name: str) -> Tensor:
+        spec, theirs = self._specs[name], self._names[name]
+        values = self._checkpoint.read(theirs).reshape(spec.shape)
         try:
-            tensors[ours] = _store(values, spec, weights, threads)
+            tensor = _store(values, spec, self._weights, self._threads)
         except ValueError as error:
-            raise CheckpointError(f"{checkpoint.path}: tensor {theirs!r}: {error}") from error
-        checkpoint.release(theirs)
+            raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs!r}: {error}") from error
+        self._checkpoint.release(theirs)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+def _read_all(tensors: Mapping[str, Tensor], progress: Progress | None) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for name in tensors:
+        if progress is not None:
+            progress(len(result), len(tensors), "converting weights")
+        result[name] = tensors[name]
     if progress is not None:
-        progress(len(specs), len(specs), "converting weights")
-    return tensors
+        progress(len(tensors), len(tensors), "converting weights")
+    return result
 
 
 def _store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
