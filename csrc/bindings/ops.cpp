@@ -124,7 +124,8 @@ HeadView heads_of(const py::array& a) {
     const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
     check(a.ndim() == 4, op, "expected (batch, rows, heads, head_dim), got " + describe(a));
     for (int i = 0; i < 4; ++i) check(a.strides(i) % item == 0, op, "unaligned strides");
-    check(a.size() == 0 || a.shape(3) == 1 || a.strides(3) == item, op, "the values of a head must be contiguous");
+    check(a.size() == 0 || a.shape(3) == 1 || a.strides(3) == item, op,
+          "the values of a head must be contiguous");
     h.data = static_cast<const uint8_t*>(a.data());
     h.batch = a.shape(0);
     h.rows = a.shape(1);
