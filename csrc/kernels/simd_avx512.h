@@ -118,27 +118,36 @@ struct Avx512Simd {
         return _mm512_set1_epi32(x);
     }
 
-    struct DotF32 {
+    // Accumulators, and operands that need no unpacking.
+    struct FloatSums {
         static constexpr bool kFloat = true;
         using Acc = F;
-        using Operand = F;
         static Acc zero() { return _mm512_setzero_ps(); }
+    };
+    struct IntSums {
+        static constexpr bool kFloat = false;
+        using Acc = I;
+        static Acc zero() { return _mm512_setzero_si512(); }
+    };
+    struct Dwords {
+        using Operand = I;
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+    };
+
+    struct DotF32 : FloatSums {
+        using Operand = F;
         static Operand broadcast(const void* p) { return _mm512_set1_ps(*static_cast<const float*>(p)); }
         static Operand load(const void* p) { return _mm512_load_ps(p); }
         static Acc dot(Acc acc, Operand a, Operand b) { return _mm512_fmadd_ps(a, b, acc); }
     };
 
+    // Dot-product instructions stand in assembly where they can: with the intrinsics GCC copies accumulators
+    // between registers, which halves the speed.
 #if defined(QORA_UNIT_BF16)
-    struct DotBf16 {
-        static constexpr bool kFloat = true;
-        using Acc = F;
-        using Operand = I;
-        static Acc zero() { return _mm512_setzero_ps(); }
-        static Operand broadcast(const void* p) { return broadcast_dword(p); }
-        static Operand load(const void* p) { return load_dwords(p); }
+    struct DotBf16 : FloatSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            // With the intrinsic GCC copies accumulators between registers, which halves the speed.
             __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
             return acc;
 #else
@@ -149,13 +158,10 @@ struct Avx512Simd {
     static constexpr int kRowsBf16 = 6;
 #else
     // bf16 products in float32 arithmetic: a bf16 value is the upper half of a float32.
-    struct DotBf16 {
-        static constexpr bool kFloat = true;
-        using Acc = F;
+    struct DotBf16 : FloatSums {
         struct Operand {
             F even, odd;
         };
-        static Acc zero() { return _mm512_setzero_ps(); }
         static Operand widen(I pairs) {
             return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
                     _mm512_castsi512_ps(_mm512_and_si512(pairs, set_i(-65536)))};
@@ -168,13 +174,7 @@ struct Avx512Simd {
 #endif
 
 #if defined(QORA_UNIT_VNNI)
-    struct DotI16 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
-        using Operand = I;
-        static Acc zero() { return _mm512_setzero_si512(); }
-        static Operand broadcast(const void* p) { return broadcast_dword(p); }
-        static Operand load(const void* p) { return load_dwords(p); }
+    struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
             __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
@@ -184,13 +184,7 @@ struct Avx512Simd {
 #endif
         }
     };
-    struct DotI8 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
-        using Operand = I;
-        static Acc zero() { return _mm512_setzero_si512(); }
-        static Operand broadcast(const void* p) { return broadcast_dword(p); }
-        static Operand load(const void* p) { return load_dwords(p); }
+    struct DotI8 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
             __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
@@ -202,23 +196,14 @@ struct Avx512Simd {
     };
     static constexpr int kRowsI8 = 6;
 #else
-    struct DotI16 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
-        using Operand = I;
-        static Acc zero() { return _mm512_setzero_si512(); }
-        static Operand broadcast(const void* p) { return broadcast_dword(p); }
-        static Operand load(const void* p) { return load_dwords(p); }
+    struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) { return add_i(acc, _mm512_madd_epi16(a, b)); }
     };
     // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
-    struct DotI8 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
+    struct DotI8 : IntSums {
         struct Operand {
             I even, odd;
         };
-        static Acc zero() { return _mm512_setzero_si512(); }
         static Operand broadcast(const void* p) {
             const I bytes = broadcast_dword(p);
             return {_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(bytes, 8)};
