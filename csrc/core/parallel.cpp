@@ -47,6 +47,8 @@ std::atomic<int>& configured_threads() {
 
 int num_threads() { return configured_threads().load(std::memory_order_relaxed); }
 
+int resolve_threads(int num_threads) { return num_threads > 0 ? num_threads : qora::num_threads(); }
+
 void set_num_threads(int n) {
     if (n < 1 || n > kMaxThreads)
         throw std::invalid_argument("set_num_threads: expected 1 to " + std::to_string(kMaxThreads) +
@@ -67,8 +69,7 @@ void parallel_for(int64_t count, int64_t grain, int num_threads,
     if (count <= 0) return;
     grain = std::max<int64_t>(grain, 1);
     const int64_t ranges = (count + grain - 1) / grain;
-    const int64_t wanted = num_threads > 0 ? num_threads : qora::num_threads();
-    const int team = static_cast<int>(std::min(wanted, ranges));
+    const int team = static_cast<int>(std::min<int64_t>(resolve_threads(num_threads), ranges));
     if (team == 1) {
         for (int64_t begin = 0; begin < count; begin += grain) body(begin, std::min(begin + grain, count));
         return;

@@ -17,6 +17,9 @@ void parallel_for(int64_t count, int64_t grain, int num_threads,
 // OMP_NUM_THREADS, else the CPUs this process may run on.
 int num_threads();
 
+// Threads that parallel_for uses at most for a num_threads argument.
+int resolve_threads(int num_threads);
+
 // Throws std::invalid_argument unless 1 <= n <= 4096.
 void set_num_threads(int n);
 

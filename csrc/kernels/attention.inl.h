@@ -13,9 +13,6 @@
 namespace qora {
 namespace {
 
-// Stands for "no score yet"; finite, because 2^x is not asked for infinities.
-constexpr float kNoScore = -1e30f;
-
 // How the weights of one row are stored. `store` adds up what was stored, so that numerator and denominator
 // see the same rounded weights. A weight is 2^(score - max + kExponent), which makes the largest kUnit^-1.
 template <class V>

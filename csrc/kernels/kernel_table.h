@@ -26,6 +26,9 @@ constexpr int kI16WeightBits = 14;
 constexpr int kI16ValueLimit = (1 << 10) - 1;
 constexpr int kI16ProductKeys = 128;
 
+// Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
+constexpr float kNoScore = -1e30f;
+
 // No tile has more rows.
 constexpr int kMaxTileRows = 16;
 
@@ -75,7 +78,7 @@ struct SoftmaxArgs {
     const float* row_scale;       // [rows], > 0: accumulator times this = score in units of log2
     void* weights;                // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
-    float* running_max;  // [rows] in units of log2, -1e30 before the first block
+    float* running_max;  // [rows] in units of log2, kNoScore before the first block
     float* running_sum;  // [rows]
     float* keep;         // [rows] out: factor of what was accumulated before this block
     float* gain;         // [rows] out: factor of this block's accumulators

@@ -116,11 +116,13 @@ struct ScalarSimd {
         }
         static Acc dot(Acc acc, Operand a, Operand b) { return acc + a.even * b.even + a.odd * b.odd; }
     };
-    struct DotI16 {
+    // A dword of integers as it lies in memory.
+    template <class T>
+    struct Packed {
         static constexpr bool kFloat = false;
         using Acc = I;
         struct Operand {
-            int16_t v[2];
+            T v[4 / sizeof(T)];
         };
         static Acc zero() { return 0; }
         static Operand broadcast(const void* p) { return load(p); }
@@ -129,21 +131,11 @@ struct ScalarSimd {
             std::memcpy(&x, p, 4);
             return x;
         }
+    };
+    struct DotI16 : Packed<int16_t> {
         static Acc dot(Acc acc, Operand a, Operand b) { return acc + a.v[0] * b.v[0] + a.v[1] * b.v[1]; }
     };
-    struct DotI8 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
-        struct Operand {
-            uint8_t v[4];
-        };
-        static Acc zero() { return 0; }
-        static Operand broadcast(const void* p) { return load(p); }
-        static Operand load(const void* p) {
-            Operand x;
-            std::memcpy(&x, p, 4);
-            return x;
-        }
+    struct DotI8 : Packed<uint8_t> {
         static Acc dot(Acc acc, Operand a, Operand b) {
             for (int i = 0; i < 4; ++i) acc += a.v[i] * static_cast<int8_t>(b.v[i]);
             return acc;

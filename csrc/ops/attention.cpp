@@ -19,6 +19,11 @@ constexpr int64_t kBlockKeys = 256;
 // Largest |q| of an encoded int16 query; keys get the rest of an int32 accumulator's bits.
 constexpr int kQueryLimit = 4095;
 
+// Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
+float integer_step(float max, int limit) {
+    return max > 1e-30f || std::isnan(max) ? max / static_cast<float>(limit) : 1.0f;
+}
+
 int key_limit(int64_t head_dim) {
     const int64_t limit = std::numeric_limits<int32_t>::max() / (kQueryLimit * head_dim);
     return static_cast<int>(std::min<int64_t>(limit, std::numeric_limits<int16_t>::max()));
@@ -110,8 +115,7 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
         float high = 0.0f;
         for (int64_t d = 0; d < l.head_dim; ++d)
             high = maxima[d] > high || std::isnan(maxima[d]) ? maxima[d] : high;
-        packed.key_scale =
-            high > 1e-30f || std::isnan(high) ? high / static_cast<float>(key_limit(l.head_dim)) : 1.0f;
+        packed.key_scale = integer_step(high, key_limit(l.head_dim));
         std::fill(factors, factors + l.head_dim, 1.0f / packed.key_scale);
     }
     // The last panel's missing keys are zeros.
@@ -128,8 +132,7 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
     if (l.family == Family::kI16) {
         channel_maxima(l, v, b, head, row, maxima);
         for (int64_t d = 0; d < l.head_dim; ++d) {
-            const bool usable = maxima[d] > 1e-30f || std::isnan(maxima[d]);
-            packed.value_scales[d] = usable ? maxima[d] / static_cast<float>(kI16ValueLimit) : 1.0f;
+            packed.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
             factors[d] = 1.0f / packed.value_scales[d];
         }
     }
@@ -190,7 +193,7 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
     float* gain = keep + mr;
     float* ones = gain + mr;
     std::fill(ones, ones + mr, 1.0f);
-    std::fill(running_max, running_max + rows, -1e30f);
+    std::fill(running_max, running_max + rows, kNoScore);
     std::fill(running_sum, running_sum + rows, 0.0f);
     std::fill(output, output + rows * width, 0.0f);
 

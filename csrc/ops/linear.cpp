@@ -115,7 +115,7 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
 }
 
 int64_t block_rows(int64_t rows, int mr, int num_threads) {
-    const int64_t threads = num_threads > 0 ? num_threads : qora::num_threads();
+    const int64_t threads = resolve_threads(num_threads);
     // Equal blocks, and as many for each thread.
     const int64_t rounds = ceil_div(rows, threads * kMaxBlockRows);
     return round_up(ceil_div(rows, threads * rounds), mr);
@@ -176,7 +176,7 @@ void linear(const char* op, const RowSource& x, const LayerNorm& norm, const Pac
             const Epilogue& epilogue, const Matrix& out, int num_threads) {
     check_rows(op, x, weight, epilogue.residual, out, weight.out_features());
     if (x.rows() == 0) return;
-    const int64_t threads = num_threads > 0 ? num_threads : qora::num_threads();
+    const int64_t threads = resolve_threads(num_threads);
     const int64_t block = block_rows(x.rows(), weight.kernels().mr, num_threads);
     const int64_t blocks = ceil_div(x.rows(), block);
     // Few rows: the columns are shared out too, and each share encodes the rows again.

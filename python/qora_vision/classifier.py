@@ -59,7 +59,7 @@ def load(
     labels
         Class names in place of the model's own: a sequence, or a file (one a line, or JSON).
     progress
-        Called with (done, total, what) while weights are converted.
+        Called with (done, total, what) while weights are quantised.
 
     Returns
     -------
@@ -165,7 +165,6 @@ class VideoClassifier:
         views
             (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
             (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
-
         progress
             Called with (done, total, what) as views are computed.
 
