@@ -29,7 +29,9 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "assets": set(),
     "prediction": {"errors"},
     "loading": {"weights", "models", "layers", "ops", "video", "errors"},
-    "classifier": {"loading", "prediction", "weights", "models", "ops", "video", "errors"},
+    "hub": {"hub", "weights.atomic_file", "errors"},
+    "fetching": {"hub", "loading", "weights", "errors"},
+    "classifier": {"fetching", "hub", "loading", "prediction", "weights", "models", "ops", "video", "errors"},
     "cli": {"", "cli"},
 }
 

@@ -151,7 +151,7 @@ def test_a_config_that_is_no_json(tmp_path: Path, content: str, message: str) ->
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file or directory .*google/vivit"):
-        qora_vision.load("google/vivit-b-16x2-kinetics400")
+        qora_vision.load("./google/vivit-b-16x2-kinetics400")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         qora_vision.load(tmp_path)
     shutil.copyfile(TINY / "config.json", tmp_path / "config.json")

@@ -9,7 +9,15 @@
 from importlib.metadata import version
 
 from qora_vision.classifier import VideoClassifier, list_models, load
-from qora_vision.errors import CheckpointError, IsaError, ModelFileError, QoraVisionError, VideoError
+from qora_vision.errors import (
+    CheckpointError,
+    DownloadError,
+    IsaError,
+    ModelFileError,
+    QoraVisionError,
+    VideoError,
+)
+from qora_vision.hub import CachedModel, ModelCache
 from qora_vision.ops import available_isas, cpu_info, set_num_threads
 from qora_vision.prediction import Prediction
 from qora_vision.weights.format import ModelHeader as ModelInfo
@@ -18,8 +26,11 @@ from qora_vision.weights.format import read_header as read_info
 __version__ = version("qora-vision")
 
 __all__ = [
+    "CachedModel",
     "CheckpointError",
+    "DownloadError",
     "IsaError",
+    "ModelCache",
     "ModelFileError",
     "ModelInfo",
     "Prediction",

@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.loading import LoadedModel, Progress, ValueRange, Weights, load_model
+from qora_vision.fetching import load_from_hub
+from qora_vision.hub import parse_reference
+from qora_vision.loading import (
+    LoadedModel,
+    Progress,
+    ValueRange,
+    Weights,
+    check_choices,
+    load_model,
+    with_labels,
+)
 from qora_vision.models.base import Config
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.ops import Compute, Engine
@@ -43,8 +53,10 @@ def load(
     Parameters
     ----------
     src
-        A `.qora-vision` file, or a Hugging Face checkpoint directory: `config.json`, optionally
-        `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards.
+        A `.qora-vision` file; a Hugging Face checkpoint directory: `config.json`, optionally
+        `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards; or,
+        where there is no such path, a model of the Hugging Face hub as "owner/name" or "owner/name@revision".
+        That is downloaded once, and its quantised form is kept in a cache.
     weights
         Precision to store a checkpoint's weights in: "q4" (the default), "q8", "f16" or "f32". A
         `.qora-vision` file keeps its own.
@@ -69,6 +81,8 @@ def load(
     ------
     FileNotFoundError, OSError
         If `src` does not exist or cannot be read.
+    DownloadError
+        If a model of the hub cannot be fetched (an `OSError`).
     CheckpointError, ModelFileError
         If it is damaged, incomplete or of an unsupported architecture; both are `ValueError`s.
     IsaError
@@ -77,11 +91,22 @@ def load(
         If an argument is invalid.
     """
     engine = Engine(compute, threads=threads)
+    check_choices(weights, value_range)
+    reference = parse_reference(src) if isinstance(src, str) and not Path(src).exists() else None
+    if reference is None:
+        model = load_model(
+            Path(src), weights=weights, value_range=value_range, threads=threads or 0, progress=progress
+        )
+    else:
+        model = load_from_hub(
+            reference,
+            weights=weights or "q4",
+            value_range=value_range or "original",
+            threads=threads or 0,
+            progress=progress,
+        )
     names = labels if isinstance(labels, Sequence | None) else Path(labels)
-    model = load_model(
-        Path(src), weights=weights, value_range=value_range, labels=names, threads=threads, progress=progress
-    )
-    return VideoClassifier(model, engine)
+    return VideoClassifier(with_labels(model, names), engine)
 
 
 def list_models() -> list[dict[str, str]]:

@@ -1,4 +1,7 @@
-"""Exceptions of the package: each is also a `ValueError` and says what was wrong, expected and to be done."""
+"""Exceptions of the package: each says what was wrong, what was expected and what to do.
+
+Each is also a `ValueError`, or an `OSError` where the fault lies outside the program.
+"""
 
 
 class QoraVisionError(Exception):
@@ -11,6 +14,10 @@ class VideoError(QoraVisionError, ValueError):
 
 class CheckpointError(QoraVisionError, ValueError):
     """A checkpoint whose configuration or weights are wrong, incomplete or refused."""
+
+
+class DownloadError(QoraVisionError, OSError):
+    """A model that cannot be fetched: unknown, forbidden, out of reach, or damaged on the way."""
 
 
 class ModelFileError(QoraVisionError, ValueError):

@@ -48,11 +48,10 @@ class LoadedModel:
 def load_model(
     source: Path,
     *,
-    weights: Weights | None,
-    value_range: ValueRange | None,
-    labels: str | Path | Sequence[str] | None,
-    threads: int | None,
-    progress: Progress | None,
+    weights: Weights | None = None,
+    value_range: ValueRange | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
 ) -> LoadedModel:
     """Read a `.qora-vision` file or convert a checkpoint directory; see `qora_vision.load` for the arguments.
 
@@ -63,35 +62,52 @@ def load_model(
     ModelFileError, CheckpointError
         If it is damaged, incomplete, or of an architecture that is not supported.
     ValueError
-        If an argument is invalid or does not apply to this source.
+        If an argument does not apply to this source.
     """
+    if source.is_dir():
+        return import_checkpoint(source, weights or "q4", value_range or "original", threads, progress)
+    if not source.exists():
+        raise FileNotFoundError(
+            f"there is no file or directory {str(source)!r}; expected a .qora-vision file, a directory with "
+            "config.json and weights, or OWNER/NAME of a model on the Hugging Face hub"
+        )
+    model = read_own_file(source)
+    if weights not in (None, model.file.quantization):
+        raise ValueError(
+            f"{source} holds {model.file.quantization} weights, which cannot become {weights}: convert the "
+            "original checkpoint again"
+        )
+    if value_range is not None:
+        raise ValueError(f"{source} carries its own preprocessing: value_range is for checkpoint directories")
+    return model
+
+
+def check_choices(weights: str | None, value_range: str | None) -> None:
+    """Raise `ValueError` unless both are what `qora_vision.load` knows, or None."""
     if weights is not None and weights not in get_args(Weights):
         raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}, got {weights!r}")
     if value_range is not None and value_range not in get_args(ValueRange):
         raise ValueError(f"value_range must be one of {', '.join(get_args(ValueRange))}, got {value_range!r}")
-    if source.is_dir():
-        model = import_checkpoint(source, weights or "q4", value_range or "original", threads or 0, progress)
-    elif source.exists():
-        file = read_model(source)
-        if weights not in (None, file.quantization):
-            raise ValueError(
-                f"{source} holds {file.quantization} weights, which cannot become {weights}: convert the "
-                "original checkpoint again"
-            )
-        if value_range is not None:
-            raise ValueError(
-                f"{source} carries its own preprocessing: value_range is for checkpoint directories"
-            )
-        model = interpret(file, source)
-    else:
-        raise FileNotFoundError(
-            f"there is no file or directory {str(source)!r}; expected a .qora-vision file, or a directory "
-            "with config.json and weights (models of the Hugging Face hub must be downloaded first)"
-        )
-    if labels is not None:
-        names = read_labels(labels, model.config.num_classes)
-        model = replace(model, file=replace(model.file, labels=names))
-    return model
+
+
+def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -> LoadedModel:
+    """Return the model with other class names, where there are any; raises like `read_labels`."""
+    if labels is None:
+        return model
+    return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
+
+
+def read_own_file(path: Path) -> LoadedModel:
+    """Read a `.qora-vision` file.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If it cannot be read.
+    ModelFileError
+        If it is damaged or not supported.
+    """
+    return interpret(read_model(path), path)
 
 
 def interpret(file: ModelFile, source: Path) -> LoadedModel:

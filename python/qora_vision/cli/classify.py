@@ -50,7 +50,8 @@ def add_parser(verbs: Verbs) -> None:
         "--model",
         metavar="M",
         default=os.environ.get(MODEL_VARIABLE),
-        help=f".qora-vision file or checkpoint directory (default: ${MODEL_VARIABLE})",
+        help=".qora-vision file, checkpoint directory, or OWNER/NAME[@REVISION] on the Hugging Face hub "
+        f"(default: ${MODEL_VARIABLE})",
     )
     parser.add_argument(
         "--top-k",

@@ -30,7 +30,9 @@ def add_parser(verbs: Verbs) -> None:
         verbs, "convert", summary="write a .qora-vision file", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument(
-        "source", metavar="SRC", type=Path, help="checkpoint directory, or a .qora-vision file"
+        "source",
+        metavar="SRC",
+        help="checkpoint directory, OWNER/NAME on the Hugging Face hub, or a .qora-vision file",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
     add_json_option(parser, "what was written as a JSON object")

@@ -29,7 +29,7 @@ examples:
 Please paste its output into a bug report.
 """
 
-PACKAGES = ("numpy", "opencv-python", "safetensors", "tqdm")
+PACKAGES = ("numpy", "opencv-python", "safetensors", "tqdm", "huggingface_hub")
 ENVIRONMENT = ("QORA_VISION_ISA", "QORA_VISION_NUM_THREADS", "QORA_VISION_MODEL", "OMP_NUM_THREADS")
 
 
