@@ -1,4 +1,4 @@
-"""Published checkpoints, read lazily: safetensors and `torch.save` files, in one piece or in shards."""
+"""Published checkpoints, read lazily: safetensors, `torch.save` files and msgpack of flax."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from qora_vision.errors import CheckpointError
+from qora_vision.weights.flax_file import read_flax_file
 from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.safetensors_file import parse_header, parse_json
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
@@ -22,6 +23,9 @@ FILE_NAMES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+FLAX_SUFFIXES = (".msgpack",)
+# Scenic gives its checkpoints this name, without a suffix.
+FLAX_NAME = "checkpoint"
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 _MAX_JSON = 100_000_000
@@ -83,7 +87,7 @@ class Checkpoint:
 
     def release(self, name: str) -> None:
         """Let go of the memory pages behind a tensor, to keep the peak low; it can be read again."""
-        self._find(name).storage.release()
+        self._find(name).release()
 
     def _find(self, name: str) -> StoredTensor:
         try:
@@ -99,7 +103,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     ----------
     path
         A directory that holds one of `FILE_NAMES` (the first that exists is taken); a `.safetensors` file; a
-        `.bin`, `.pt`, `.pth` or `.ckpt` file of `torch.save`; or an `.index.json` file beside its shards. Of
+        `.bin`, `.pt`, `.pth` or `.ckpt` file of `torch.save`; a `.msgpack` file of flax, which may also be
+        called `checkpoint`; or an `.index.json` file beside its shards. Of
         a sharded checkpoint exactly the tensors that the index lists are taken.
 
     Raises
@@ -152,13 +157,16 @@ def _find_file(directory: Path) -> Path:
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
     """Open one file by its suffix."""
-    if path.suffix != ".safetensors" and path.suffix not in TORCH_SUFFIXES and path.exists():
-        known = ", ".join((".safetensors", ".index.json", *TORCH_SUFFIXES))
+    is_flax = path.suffix in FLAX_SUFFIXES or path.name == FLAX_NAME
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES) and not is_flax and path.exists():
+        known = ", ".join((".safetensors", ".index.json", *FLAX_SUFFIXES, *TORCH_SUFFIXES))
         raise CheckpointError(f"{path}: not a checkpoint file by its name: expected one of {known}")
     file = MappedFile(path)
     try:
         if file.buffer[:16] == b"version https://":
             raise CheckpointError("only a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
+        if is_flax:
+            return read_flax_file(file)
         return _read_safetensors(file) if path.suffix == ".safetensors" else read_torch_file(file)
     except ValueError as error:
         raise CheckpointError(f"{path}: not a usable checkpoint: {error}") from error

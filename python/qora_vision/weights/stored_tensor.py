@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,15 @@ class StoredTensor:
         self._strides = strides
         self._offset = offset
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    def release(self) -> None:
+        """Let go of the memory pages that hold the values."""
+        self.storage.release()
+
     def read(self) -> npt.NDArray[Any]:
         """Return the values: a read-only view of the file where possible; bfloat16 becomes float32 (exactly).
 
@@ -170,6 +180,31 @@ class StoredTensor:
             steps = [step * dtype.itemsize for step in strides]
             values = as_strided(values, self.shape, steps, writeable=False)
         return values if values.flags.aligned else values.copy()
+
+
+class PiecewiseTensor(StoredTensor):
+    """A tensor that is stored as several flat ones, one after the other.
+
+    Parameters
+    ----------
+    parts
+        The pieces in order, at least one, all of one type.
+    shape
+        Shape of the whole.
+    """
+
+    def __init__(self, parts: Sequence[StoredTensor], shape: tuple[int, ...]) -> None:
+        super().__init__(parts[0].storage, parts[0].dtype, shape)
+        self._parts = tuple(parts)
+
+    def release(self) -> None:
+        """Let go of the memory pages that hold the pieces."""
+        for part in self._parts:
+            part.release()
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the values, put together in memory; raises like `StoredTensor.read`."""
+        return np.concatenate([part.read().ravel() for part in self._parts]).reshape(self.shape)
 
 
 def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
