@@ -71,7 +71,9 @@ def test_temporal_views_of_a_short_clip_are_the_same_loop() -> None:
     assert temporal_view_indices(10, 8, 2, 3) == [dense_indices(10, 8, 2)] * 3
 
 
-@given(totals, lengths, st.integers(1, 8), st.integers(1, 6), st.sampled_from(["uniform", "dense"]))
+@given(
+    totals, lengths, st.integers(1, 8), st.integers(1, 6), st.sampled_from(["uniform", "dense", "segments"])
+)
 def test_every_rule_stays_inside_the_clip(
     total: int, num_frames: int, stride: int, views: int, rule: str
 ) -> None:
@@ -87,7 +89,23 @@ def test_uniform_views_share_out_a_finer_grid() -> None:
     assert view_indices(100, 4, "uniform", 2, 1) == [uniform_indices(100, 4)]
 
 
+def test_segments_give_their_middle_frame_or_one_at_each_phase() -> None:
+    assert view_indices(100, 4, "segments", 2, 1) == [[12, 37, 62, 87]]
+    assert view_indices(101, 4, "segments", 2, 1) == [[12, 37, 63, 88]]
+    assert view_indices(100, 4, "segments", 2, 2) == [[0, 25, 50, 75], [12, 37, 62, 87]]
+    assert view_indices(3, 6, "segments", 2, 1) == [[0, 0, 1, 1, 2, 2]]
+    # The authors' own formula, with the rounding of floating point.
+    for total in (17, 40, 113, 300):
+        tick = total / 16
+        for views in (1, 2):
+            phases = [tick / 2] if views == 1 else [0.0, tick / 2]
+            theirs = [[int(phase + tick * i + 1e-9) for i in range(16)] for phase in phases]
+            assert view_indices(total, 16, "segments", 1, views) == theirs
+
+
 def test_an_empty_clip_is_refused() -> None:
+    with pytest.raises(VideoError, match="0 frames"):
+        view_indices(0, 8, "segments", 1)
     with pytest.raises(VideoError, match="0 frames"):
         uniform_indices(0, 32)
     with pytest.raises(VideoError, match="0 frames"):

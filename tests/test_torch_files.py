@@ -1,5 +1,6 @@
 """Files of `torch.save` without PyTorch: right values; nothing executed, read out of bounds or endless."""
 
+import argparse
 import builtins
 import contextlib
 import io
@@ -55,7 +56,10 @@ def test_against_torch(tmp_path, zipped, protocol):
     state["tied"] = state["0.weight"]
     path = tmp_path / "model.bin"
     options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
-    torch.save({"model": state, "epoch": 1, "rate": 1e-4, "note": "x" * 300}, path, **options)
+    beside = {"epoch": 1, "rate": 1e-4, "note": "x" * 300, "args": argparse.Namespace(lr=0.1, betas=[1, {}])}
+    if protocol < 4:
+        beside |= {"sparse": {"a", "b"}, "nothing": set()}
+    torch.save({"model": state, **beside, "size": state["tied"].shape}, path, **options)
     expected = {
         name: (value.float() if value.dtype == torch.bfloat16 else value).numpy()
         for name, value in state.items()
@@ -218,9 +222,11 @@ def test_nothing_is_executed(path, tmp_path):
     ("code", "message"),
     [
         (
-            a_dict(x=glob("argparse", "Namespace") + b")\x81"),
-            r"argparse\.Namespace.*save the state dict alone",
+            a_dict(x=glob("types", "SimpleNamespace") + b")\x81"),
+            r"types\.SimpleNamespace.*save the state dict alone",
         ),
+        (a_dict(x=glob("collections", "OrderedDict") + b")\x81"), "makes an object that is not a tensor"),
+        (a_dict(x=b")\x81"), "not a tensor|damaged"),
         (a_dict(x=glob("torch", "load")), r"torch\.load"),
         (a_dict(x=tensor() + b"}b"), "not a OrderedDict"),
         (a_dict(x=tensor() + plain("a") + b"a"), "not a list"),
@@ -283,9 +289,12 @@ def test_a_pickle_cannot_take_for_ever_or_all_memory(path):
 
 
 def test_wrappers(path):
-    for name in ("state_dict", "model_state_dict", "model", "module"):
+    for name in ("state_dict", "model_state_dict", "model_state", "model", "module", "model_ema", "ema"):
         write_zip(path, a_dict(**{"best": tensor(), name: a_dict(x=tensor())}))
         assert list(open_checkpoint(path)) == ["x"]
+    both = {"model_ema": a_dict(y=tensor()), "model": a_dict(x=tensor())}
+    write_zip(path, a_dict(**both))
+    assert list(open_checkpoint(path)) == ["x"]
     # A tensor of that name is a tensor.
     write_zip(path, a_dict(model=tensor()))
     assert list(open_checkpoint(path)) == ["model"]

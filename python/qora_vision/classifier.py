@@ -35,7 +35,7 @@ FloatArray = NDArray[np.float32]
 # A video file or a folder of images, a (T, H, W, 3) uint8 array, or (H, W, 3) uint8 frames one by one.
 Frames = str | PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
 # A rule, or frame numbers.
-Sampling = Literal["uniform", "dense"] | Sequence[int]
+Sampling = Literal["uniform", "dense", "segments"] | Sequence[int]
 
 
 def load(
@@ -184,7 +184,8 @@ class VideoClassifier:
             Of arrays: "rgb", or "bgr" for what cv2 reads.
         sampling
             "uniform": spread over the whole video. "dense": every `stride`-th frame around the middle.
-            Or `num_frames` frame numbers. None: the model's own rule.
+            "segments": one from each of `num_frames` equal parts. Or `num_frames` frame numbers. None: the
+            model's own rule.
         stride
             For "dense"; None: the model's own.
         views

@@ -64,7 +64,7 @@ def add_parser(verbs: Verbs) -> None:
     clip = parser.add_argument_group("choosing frames")
     clip.add_argument(
         "--sampling",
-        choices=("uniform", "dense"),
+        choices=("uniform", "dense", "segments"),
         help="spread frames over the whole clip, or take them at a stride from its middle "
         "(default: as the model says)",
     )

@@ -26,6 +26,8 @@ class Architecture:
         `model_type` in a Hugging Face config.json.
     config, model
         Its classes.
+    hf_aliases
+        Other values of `model_type` that mean the same network.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Architecture:
     hf_model_type: str
     config: type[Any]
     model: Callable[[Any, Mapping[str, Tensor], Engine], Model]
+    hf_aliases: tuple[str, ...] = ()
 
     def build(self, config: Config, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
         """Make the network and pack its weights."""

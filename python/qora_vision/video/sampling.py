@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from qora_vision.errors import VideoError
 
-Sampling = Literal["uniform", "dense"]
+Sampling = Literal["uniform", "dense", "segments"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 
@@ -104,14 +104,41 @@ def temporal_view_indices(total: int, num_frames: int, stride: int, views: int) 
     return [dense_indices(total, num_frames, stride, offset=v * room // (views - 1)) for v in range(views)]
 
 
+def segment_view_indices(total: int, num_frames: int, views: int = 1) -> list[list[int]]:
+    """One frame from each of num_frames equal segments of the clip.
+
+    A single view takes the middle ones, ``(2 * i + 1) * total // (2 * num_frames)``; view v of more than one
+    takes those at phase v of each segment, ``(i * views + v) * total // (num_frames * views)``. Source: the
+    test-time sampling of Wang et al. 2016 (TSN) as VideoMAE uses it for Something-Something (Tong et al.
+    2022), in exact arithmetic.
+
+    Returns
+    -------
+    list of `views` lists of num_frames ints in [0, total), never decreasing.
+
+    Raises
+    ------
+    VideoError
+        If the clip has no frames.
+    ValueError
+        If num_frames or views is below 1.
+    """
+    _check(total, num_frames=num_frames, views=views)
+    if views == 1:
+        return [[(2 * i + 1) * total // (2 * num_frames) for i in range(num_frames)]]
+    parts = num_frames * views
+    return [[(i * views + v) * total // parts for i in range(num_frames)] for v in range(views)]
+
+
 def view_indices(
     total: int, num_frames: int, sampling: Sampling, stride: int, views: int = 1
 ) -> list[list[int]]:
     """Frame numbers of each temporal view by the rule named `sampling`.
 
-    "dense" is `temporal_view_indices`. "uniform" lays ``views * num_frames`` frames over the clip with
-    `uniform_indices` and deals them out in turn: view v takes numbers v, v + views, v + 2 * views ..., so
-    that every view spans the clip at a phase of its own, and a single view is `uniform_indices` itself.
+    "dense" is `temporal_view_indices`, "segments" `segment_view_indices`. "uniform" lays
+    ``views * num_frames`` frames over the clip with `uniform_indices` and deals them out in turn: view v
+    takes numbers v, v + views, v + 2 * views ..., so that every view spans the clip at a phase of its own,
+    and a single view is `uniform_indices` itself.
     `stride` matters for "dense" alone.
 
     Raises
@@ -125,6 +152,8 @@ def view_indices(
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
     if sampling == "dense":
         return temporal_view_indices(total, num_frames, stride, views)
+    if sampling == "segments":
+        return segment_view_indices(total, num_frames, views)
     _check(total, num_frames=num_frames, views=views)
     spread = uniform_indices(total, views * num_frames)
     return [spread[v::views] for v in range(views)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ FILE_NAMES = (
 FLAX_SUFFIXES = (".msgpack",)
 # Scenic gives its checkpoints this name, without a suffix.
 FLAX_NAME = "checkpoint"
-TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
 _MAX_JSON = 100_000_000
 
@@ -89,6 +89,26 @@ class Checkpoint:
         """Let go of the memory pages behind a tensor, to keep the peak low; it can be read again."""
         self._find(name).release()
 
+    def without_prefixes(self, prefixes: Sequence[str]) -> Checkpoint:
+        """Return the same tensors under their names without any of the prefixes, however many stand there.
+
+        Raises
+        ------
+        CheckpointError
+            If two tensors would have one name.
+        """
+        tensors: dict[str, StoredTensor] = {}
+        for name, tensor in self._tensors.items():
+            plain = name
+            while prefix := next((item for item in prefixes if plain.startswith(item)), None):
+                plain = plain.removeprefix(prefix)
+            if plain in tensors:
+                raise CheckpointError(
+                    f"{self.path}: it has {plain!r} twice, under different prefixes ({', '.join(prefixes)})"
+                )
+            tensors[plain] = tensor
+        return Checkpoint(self.path, tensors)
+
     def _find(self, name: str) -> StoredTensor:
         try:
             return self._tensors[name]
@@ -102,10 +122,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Parameters
     ----------
     path
-        A directory that holds one of `FILE_NAMES` (the first that exists is taken); a `.safetensors` file; a
-        `.bin`, `.pt`, `.pth` or `.ckpt` file of `torch.save`; a `.msgpack` file of flax, which may also be
-        called `checkpoint`; or an `.index.json` file beside its shards. Of
-        a sharded checkpoint exactly the tensors that the index lists are taken.
+        A directory that holds one of `FILE_NAMES` (the first that exists is taken), or else a single file of
+        `torch.save`; a `.safetensors` file; a `.bin`, `.pt`, `.pth`, `.pyth` or `.ckpt` file of `torch.save`;
+        a `.msgpack` file of flax, which may also be called `checkpoint`; or an `.index.json` file beside its
+        shards. Of a sharded checkpoint exactly the tensors that the index lists are taken.
 
     Raises
     ------
@@ -150,6 +170,9 @@ def _find_file(directory: Path) -> Path:
     for name in FILE_NAMES:
         if (directory / name).exists():
             return directory / name
+    originals = [entry for entry in directory.iterdir() if entry.suffix in TORCH_SUFFIXES]
+    if len(originals) == 1:
+        return originals[0]
     present = sorted(entry.name for entry in directory.iterdir())
     shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
     raise CheckpointError(f"{directory}: found none of {', '.join(FILE_NAMES)}; the directory holds {shown}")

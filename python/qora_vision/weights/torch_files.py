@@ -14,7 +14,17 @@ from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle
 
 # Where training scripts put the weights among other things, in the order in which they are looked for.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+# Averages of the weights over training ("ema") only where there are no others: so do those who publish them.
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+)
 
 _MAX_DEPTH = 8
 _MAX_PICKLE = 1 << 28

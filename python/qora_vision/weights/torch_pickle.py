@@ -49,14 +49,24 @@ class TensorRecord:
     strides: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """Something beside the weights, such as the arguments of a training run: its contents are let go."""
+
+
 class _Function(enum.Enum):
     ORDERED_DICT = enum.auto()
+    DROPPED = enum.auto()
     REBUILD_TENSOR = enum.auto()
     REBUILD_PARAMETER = enum.auto()
 
 
 _GLOBALS: dict[tuple[str, str], _Function | StorageType] = {
     ("collections", "OrderedDict"): _Function.ORDERED_DICT,
+    ("argparse", "Namespace"): _Function.DROPPED,
+    ("__builtin__", "set"): _Function.DROPPED,
+    ("builtins", "set"): _Function.DROPPED,
+    ("torch", "Size"): _Function.DROPPED,
     ("torch._utils", "_rebuild_tensor_v2"): _Function.REBUILD_TENSOR,
     ("torch._utils", "_rebuild_parameter"): _Function.REBUILD_PARAMETER,
     ("torch", "DoubleStorage"): StorageType("F64"),
@@ -184,6 +194,8 @@ class _Machine:
             if arguments:
                 raise CheckpointError("its pickle makes an OrderedDict in an unknown way")
             self.push(OrderedDict())
+        elif function is _Function.DROPPED:
+            self.push(Dropped())
         elif function is _Function.REBUILD_TENSOR:
             self.push(_tensor_record(arguments))
         else:
@@ -192,9 +204,16 @@ class _Machine:
             self.push(arguments[0])
 
     def build(self) -> None:
-        """Drop the attributes of an OrderedDict: modules keep version numbers there."""
+        """Drop the attributes of an OrderedDict (version numbers of modules), or of what is dropped."""
         self.stack.pop()
-        self.top(OrderedDict)
+        if not isinstance(self.stack[-1], Dropped):
+            self.top(OrderedDict)
+
+    def make(self) -> None:
+        """Make an object without calling its initialiser: one that is dropped anyway."""
+        if self.stack[-2] is not _Function.DROPPED:
+            raise CheckpointError("its pickle makes an object that is not a tensor")
+        self.call()
 
 
 def _tensor_record(arguments: tuple[Any, ...]) -> TensorRecord:
@@ -324,5 +343,6 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x93": _stack_global,
     b"Q": lambda machine: machine.push(_storage_record(machine.stack.pop())),
     b"R": lambda machine: machine.call(),
+    b"\x81": lambda machine: machine.make(),
     b"b": lambda machine: machine.build(),
 }

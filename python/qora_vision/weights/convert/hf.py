@@ -1,12 +1,15 @@
-"""What the configs of Hugging Face checkpoints have in common."""
+"""What the configs of checkpoints have in common."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
 from qora_vision.errors import CheckpointError
 from qora_vision.ops import Activation
+from qora_vision.weights.checkpoints import Checkpoint
 
 _T = TypeVar("_T")
 
@@ -18,6 +21,33 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+
+
+@dataclass(frozen=True)
+class ClipProtocol:
+    """How the authors of a model choose and prepare frames.
+
+    Attributes
+    ----------
+    sampling, stride
+        Fields of `video.Preprocessing`, whatever else the checkpoint says: no processor of Hugging Face
+        chooses frames.
+    processor
+        What stands in for a missing preprocessor_config.json, in its words.
+    resize_rule
+        Whose arithmetic the stand-in resizes with; None: that of the processor class it names.
+    """
+
+    sampling: Literal["uniform", "dense", "segments"]
+    stride: int
+    processor: Mapping[str, Any]
+    resize_rule: Literal["plain"] | None = None
+
+
+def count_blocks(checkpoint: Checkpoint) -> int:
+    """Return how many blocks a checkpoint with names like `blocks.3.norm1.weight` has."""
+    numbers = [int(match[1]) for name in checkpoint if (match := re.match(r"blocks\.(\d{1,4})\.", name))]
+    return max(numbers, default=-1) + 1
 
 
 def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T) -> _T:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qora_vision.models.vivit import VivitConfig
-from qora_vision.weights.convert.hf import activation_of, read_field, read_size
+from qora_vision.weights.convert.hf import ClipProtocol, activation_of, read_field, read_size
+from qora_vision.weights.convert.sources import Spelling
 
 # Ours -> theirs; {i} is a block. The first spelling is what every saved file uses.
-NAMES: dict[str, tuple[str, ...]] = {
+NAMES: dict[str, tuple[Spelling, ...]] = {
     "cls_token": ("vivit.embeddings.cls_token",),
     "pos_embed": ("vivit.embeddings.position_embeddings",),
     "embed": ("vivit.embeddings.patch_embeddings.projection",),
@@ -38,8 +39,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 # Tensors that a classifier does not need.
 IGNORED = (r"vivit\.pooler\..*",)
-# Processor that a checkpoint without preprocessor_config.json gets.
-PROCESSOR = "VivitImageProcessor"
+# What may stand before every name.
+PREFIXES = ("module.",)
 
 
 def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
@@ -58,3 +59,14 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
         norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-6)),
         qkv_bias=read_field(fields, "qkv_bias", bool, True),
     )
+
+
+def protocol(config: VivitConfig) -> ClipProtocol:
+    """Spread frames over the clip, as every published example does; see docs/video.md."""
+    height, width = config.image_size
+    processor = {
+        "image_processor_type": "VivitImageProcessor",
+        "size": {"shortest_edge": min(height, width) * 256 // 224},
+        "crop_size": {"height": height, "width": width},
+    }
+    return ClipProtocol("uniform", 2, processor)
