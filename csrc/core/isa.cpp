@@ -13,13 +13,24 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define QORA_ARM64 1
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#endif
 #endif
 
 namespace qora {
 namespace {
 
-constexpr std::array<Isa, 5> kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
-                                         Isa::kAvx512VnniBf16};
+constexpr std::array<Isa, 8> kAllIsas = {Isa::kScalar,      Isa::kAvx2,           Isa::kAvx512,
+                                         Isa::kAvx512Vnni,  Isa::kAvx512VnniBf16, Isa::kNeon,
+                                         Isa::kNeonDotprod, Isa::kNeonDotprodBf16};
 
 #if defined(QORA_X86)
 struct CpuidRegisters {
@@ -51,26 +62,62 @@ uint64_t enabled_register_state() {
 
 bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
 
-Isa most_capable() {
-    if (cpuid(0, 0).eax < 7) return Isa::kScalar;
+// Each table needs what the ones before it need.
+std::vector<Isa> detect_isas() {
+    std::vector<Isa> found = {Isa::kScalar};
+    if (cpuid(0, 0).eax < 7) return found;
     const CpuidRegisters base = cpuid(1, 0), extended = cpuid(7, 0);
     const bool os_saves_state = bit(base.ecx, 27);
-    if (!os_saves_state) return Isa::kScalar;
+    if (!os_saves_state) return found;
     const uint64_t state = enabled_register_state();
     const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6;
 
     const bool avx2 =
         ymm && bit(base.ecx, 28) && bit(base.ecx, 12) && bit(base.ecx, 29) && bit(extended.ebx, 5);
-    if (!avx2) return Isa::kScalar;
+    if (!avx2) return found;
+    found.push_back(Isa::kAvx2);
     const bool avx512 = zmm && bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
                         bit(extended.ebx, 31);
-    if (!avx512) return Isa::kAvx2;
-    if (!bit(extended.ecx, 11)) return Isa::kAvx512;
+    if (!avx512) return found;
+    found.push_back(Isa::kAvx512);
+    if (!bit(extended.ecx, 11)) return found;
+    found.push_back(Isa::kAvx512Vnni);
     const bool bf16 = extended.eax >= 1 && bit(cpuid(7, 1).eax, 5);
-    return bf16 ? Isa::kAvx512VnniBf16 : Isa::kAvx512Vnni;
+    if (bf16) found.push_back(Isa::kAvx512VnniBf16);
+    return found;
+}
+#elif defined(QORA_ARM64)
+#if defined(__APPLE__)
+// macOS 11 does not know the names, but every Mac has the dot products.
+bool has_feature(const char* name, bool unknown) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? value != 0 : unknown;
+}
+bool has_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd", true); }
+bool has_bf16() { return has_feature("hw.optional.arm.FEAT_BF16", false); }
+#elif defined(__linux__)
+// Bits of the kernel's ABI, spelled out because older headers lack them.
+bool has_dotprod() { return (getauxval(AT_HWCAP) >> 20) & 1u; }
+bool has_bf16() { return (getauxval(AT_HWCAP2) >> 14) & 1u; }
+#elif defined(_WIN32)
+bool has_dotprod() { return IsProcessorFeaturePresent(43); }  // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
+bool has_bf16() { return false; }  // the table needs inline assembly, which MSVC lacks
+#else
+bool has_dotprod() { return false; }
+bool has_bf16() { return false; }
+#endif
+
+// NEON is part of AArch64. Each table needs what the ones before it need.
+std::vector<Isa> detect_isas() {
+    std::vector<Isa> found = {Isa::kScalar, Isa::kNeon};
+    if (!has_dotprod()) return found;
+    found.push_back(Isa::kNeonDotprod);
+    if (has_bf16()) found.push_back(Isa::kNeonDotprodBf16);
+    return found;
 }
 #else
-Isa most_capable() { return Isa::kScalar; }
+std::vector<Isa> detect_isas() { return {Isa::kScalar}; }
 #endif
 
 std::string available_names() {
@@ -88,18 +135,15 @@ const char* isa_name(Isa isa) {
         case Isa::kAvx512: return "avx512";
         case Isa::kAvx512Vnni: return "avx512_vnni";
         case Isa::kAvx512VnniBf16: return "avx512_vnni_bf16";
+        case Isa::kNeon: return "neon";
+        case Isa::kNeonDotprod: return "neon_dotprod";
+        case Isa::kNeonDotprodBf16: return "neon_dotprod_bf16";
     }
     return "unknown";
 }
 
 const std::vector<Isa>& available_isas() {
-    static const std::vector<Isa> isas = [] {
-        std::vector<Isa> found;
-        const Isa best = most_capable();
-        for (Isa isa : kAllIsas)
-            if (isa <= best) found.push_back(isa);
-        return found;
-    }();
+    static const std::vector<Isa> isas = detect_isas();
     return isas;
 }
 
@@ -139,6 +183,10 @@ std::string cpu_name() {
     const std::string name(brand);
     const size_t first = name.find_first_not_of(' '), last = name.find_last_not_of(' ');
     return first == std::string::npos ? "" : name.substr(first, last - first + 1);
+#elif defined(__APPLE__)
+    char brand[128] = {};
+    size_t size = sizeof brand - 1;
+    return sysctlbyname("machdep.cpu.brand_string", brand, &size, nullptr, 0) == 0 ? brand : "";
 #else
     return "";
 #endif

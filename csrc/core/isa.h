@@ -6,8 +6,19 @@
 
 namespace qora {
 
-// Ordered from the plainest to the most capable; every table of one platform may assume the ones before it.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAvx512VnniBf16 };
+// Ordered from the plainest to the most capable on each platform.
+enum class Isa {
+    kScalar,
+    // x86-64
+    kAvx2,
+    kAvx512,
+    kAvx512Vnni,
+    kAvx512VnniBf16,
+    // AArch64
+    kNeon,
+    kNeonDotprod,
+    kNeonDotprodBf16,
+};
 
 const char* isa_name(Isa isa);
 

@@ -9,6 +9,12 @@ const KernelTable& kernel_table(Isa isa) {
         case Isa::kAvx512: return avx512_table();
         case Isa::kAvx512Vnni: return avx512_vnni_table();
         case Isa::kAvx512VnniBf16: return avx512_vnni_bf16_table();
+#elif defined(__aarch64__) || defined(_M_ARM64)
+        case Isa::kNeon: return neon_table();
+        case Isa::kNeonDotprod: return neon_dotprod_table();
+#if !defined(_MSC_VER) || defined(__clang__)
+        case Isa::kNeonDotprodBf16: return neon_dotprod_bf16_table();
+#endif
 #endif
         default: return scalar_table();
     }

@@ -46,8 +46,9 @@ using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_
                         ptrdiff_t c_stride, bool accumulate);
 
 // Turns n float32 values into n_padded operand values (the rest zero). y is aligned to 64 bytes, n_padded a
-// multiple of 16. i8: u8 with a zero point, the range of the row and zero mapped to 0..255 (q = round(x /
-// scale) + zero_point). i16: |q| <= limit. The float families ignore `limit`.
+// multiple of 16. i8: bytes with a zero point, the range of the row and zero mapped to 0..255 or, where the
+// table's instructions take signed bytes, to -128..127 (q = round(x / scale) + zero_point; only the table's
+// own tiles read them). i16: |q| <= limit. The float families ignore `limit`.
 using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, int limit, void* y,
                              RowScale* scale);
 
@@ -129,5 +130,8 @@ const KernelTable& avx2_table() noexcept;
 const KernelTable& avx512_table() noexcept;
 const KernelTable& avx512_vnni_table() noexcept;
 const KernelTable& avx512_vnni_bf16_table() noexcept;
+const KernelTable& neon_table() noexcept;
+const KernelTable& neon_dotprod_table() noexcept;
+const KernelTable& neon_dotprod_bf16_table() noexcept;
 
 }  // namespace qora

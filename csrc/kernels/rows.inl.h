@@ -99,8 +99,8 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, Ro
 
     auto* out = static_cast<uint8_t*>(y);
     const auto encode = [&](typename V::F v) {
-        const auto q = V::to_int(V::fma(v, inverse, offset));
-        return V::min_i(V::max_i(q, V::set_i(0)), V::set_i(255));
+        const auto q = V::min_i(V::max_i(V::to_int(V::fma(v, inverse, offset)), V::set_i(0)), V::set_i(255));
+        return V::sub_i(q, V::set_i(V::kI8Offset));
     };
     for_each_vector<V>(
         n, [&](int64_t i, int lanes) { V::store_u8(out + i, encode(load_lanes<V>(x + i, lanes))); });
@@ -108,7 +108,7 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, Ro
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
         V::store_u8(out + i, V::set_i(0));
     scale->scale = step + V::sum(poison);
-    scale->zero_point = static_cast<int32_t>(V::first(offset));
+    scale->zero_point = static_cast<int32_t>(V::first(offset)) - V::kI8Offset;
 }
 
 template <class V>

@@ -176,6 +176,7 @@ struct Avx2Simd {
     };
 
     // Sixteen registers: accumulators, the operands of a step and a temporary must fit.
+    static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 2;
     static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6, kRowsI8 = 4;
 };

@@ -221,6 +221,7 @@ struct Avx512Simd {
 #endif
 
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A.
+    static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 4;
     static constexpr int kRowsF32 = 6, kRowsI16 = 6;
 };

@@ -142,6 +142,10 @@ struct ScalarSimd {
         }
     };
 
+    // What encoding takes off the left bytes of DotI8, and off their zero point: 128 where both sides of a
+    // dot product are signed.
+    static constexpr int kI8Offset = 0;
+
     // Tile shapes: vectors across, rows down for each family.
     static constexpr int kTileVectors = 16;
     static constexpr int kRowsF32 = 2, kRowsBf16 = 2, kRowsI16 = 2, kRowsI8 = 2;

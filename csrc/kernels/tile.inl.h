@@ -43,7 +43,7 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
         for (int v = 0; v < Vectors; ++v) vectors[v] = Dot::load(b + v * kVectorBytes);
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) {
-            const typename Dot::Operand scalar = Dot::broadcast(a + r * a_stride);
+            const auto scalar = Dot::broadcast(a + r * a_stride);
             QORA_UNROLL
             for (int v = 0; v < Vectors; ++v) acc[r][v] = Dot::dot(acc[r][v], scalar, vectors[v]);
         }

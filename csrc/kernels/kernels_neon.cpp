@@ -1,0 +1,12 @@
+// NEON as every AArch64 CPU has it (Armv8.0: Cortex-A53, A72).
+#include "kernels/simd_neon.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& neon_table() noexcept {
+    static constexpr KernelTable table = make_table<NeonSimd>(Family::kF32, Family::kF32);
+    return table;
+}
+
+}  // namespace qora

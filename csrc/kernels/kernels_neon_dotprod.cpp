@@ -1,0 +1,13 @@
+// NEON with dot products of bytes (Cortex-A76, Neoverse N1, Apple M1 and later).
+#define QORA_UNIT_DOTPROD 1
+#include "kernels/simd_neon.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& neon_dotprod_table() noexcept {
+    static constexpr KernelTable table = make_table<NeonSimd>(Family::kF32, Family::kF32);
+    return table;
+}
+
+}  // namespace qora

@@ -1,0 +1,14 @@
+// NEON with dot products of bytes and of bf16 (Neoverse V1 and N2, Cortex-A710, Apple M2 and later).
+#define QORA_UNIT_DOTPROD 1
+#define QORA_UNIT_BF16 1
+#include "kernels/simd_neon.h"
+#include "kernels/table.inl.h"
+
+namespace qora {
+
+const KernelTable& neon_dotprod_bf16_table() noexcept {
+    static constexpr KernelTable table = make_table<NeonSimd>(Family::kBf16, Family::kBf16);
+    return table;
+}
+
+}  // namespace qora
