@@ -44,17 +44,57 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, eps: float) -> F
     return centred / np.sqrt(variance + eps) * np.asarray(gamma, np.float64) + np.asarray(beta, np.float64)
 
 
+def rms_norm(x: ArrayLike, gamma: ArrayLike, eps: float) -> Floats:
+    """x / sqrt(mean(x²) + eps) gamma over the last axis: Zhang & Sennrich 2019."""
+    x = np.asarray(x, np.float64)
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * np.asarray(gamma, np.float64)
+
+
+def causal_conv(x: ArrayLike, weight: ArrayLike, bias: ArrayLike) -> Floats:
+    """bias + Σ_s weight[s] x[t - taps + 1 + s] for x (frames, tokens, features), zeros before the start."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    taps, frames = len(weight), len(x)
+    padded = np.concatenate([np.zeros((taps - 1, *x.shape[1:])), x])
+    out = np.zeros_like(x) + np.asarray(bias, np.float64)
+    for s in range(taps):
+        out += weight[s] * padded[s : s + frames]
+    return out
+
+
+def sigmoid(x: ArrayLike) -> Floats:
+    return np.exp(-np.logaddexp(0.0, -np.asarray(x, np.float64)))
+
+
+def gated_recurrence(
+    x: ArrayLike, input_gate: ArrayLike, decay_gate: ArrayLike, decay: ArrayLike, state: ArrayLike | None
+) -> Floats:
+    """States of the RG-LRU for arrays (frames, tokens, features): De et al. 2024, section 2.4.
+
+    Without a state the first frame is the start of a sequence: its gated input is the state.
+    """
+    inputs = sigmoid(input_gate) * np.asarray(x, np.float64)
+    keep = 2.0 ** (np.asarray(decay, np.float64) * sigmoid(decay_gate))
+    states = []
+    for gated, a in zip(inputs, keep, strict=True):
+        state = gated if state is None else a * state + np.sqrt(1 - a * a) * gated
+        states.append(state)
+    return np.stack(states)
+
+
 def linear(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
     *,
-    norm: tuple[ArrayLike, ArrayLike, float] | None = None,
+    norm: tuple[ArrayLike, ArrayLike | None, float] | None = None,
     activation: str | None = None,
     residual: ArrayLike | None = None,
 ) -> Floats:
     """activation(norm(x) Wᵀ + b) + residual for x (rows, in) and weight (out, in)."""
-    a = np.asarray(x, np.float64) if norm is None else layer_norm(x, *norm)
+    a = np.asarray(x, np.float64)
+    if norm is not None:
+        gamma, beta, eps = norm
+        a = rms_norm(x, gamma, eps) if beta is None else layer_norm(x, gamma, beta, eps)
     y = a @ np.asarray(weight, np.float64).T
     if bias is not None:
         y = y + np.asarray(bias, np.float64)

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from argument_cases import ISA, frozen, ones, refused
 from kernel_cases import ISAS, LINEAR_FAMILIES
-from numpy.typing import NDArray
 
 from qora_vision import _core
 from qora_vision.ops import Engine, PackedLinear
-
-ISA = ISAS[-1]
-
-
-def ones(*shape: int, dtype: Any = np.float32) -> NDArray:
-    return np.ones(shape, dtype)
 
 
 def packed(out_features: int = 4, in_features: int = 8, family: str = "f32") -> PackedLinear:
     weight = PackedLinear(ISA, family, out_features, in_features)
     weight.set_rows(0, ones(out_features, in_features), None, None)
     return weight
-
-
-def frozen(*shape: int) -> NDArray:
-    array = ones(*shape)
-    array.flags.writeable = False
-    return array
-
-
-def refused(call: Callable[..., object], arguments: dict[str, Any], op: str, message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=message) as caught:
-        call(**arguments)
-    assert op in str(caught.value)
 
 
 # What is wrong, and a word of the message. The rest of the call is right.
@@ -296,6 +277,14 @@ def halves(*shape):
 for rows, width, out in ((1, 1, 1), (3, 17, 19), (7, 33, 65), (5, 31, 47)):
     gamma, beta = floats(width), floats(width)
     _core.layer_norm(floats(rows, width), gamma, beta, 1e-6, isa, floats(rows, width), 1)
+    _core.rms_norm(floats(rows, width), gamma, 1e-6, isa, floats(rows, width), 1)
+    _core.causal_conv(
+        floats(rows, width), floats(2, width), beta, floats(1, width), isa, floats(rows, width), 1
+    )
+    several = [floats(rows, width) for _ in range(4)]
+    _core.gated_recurrence(
+        *several[:3], -np.abs(gamma), several[3], False, floats(1, width), isa, floats(rows, width), 1
+    )
     for family in ("f32", "bf16", "i8"):
         weight = _core.PackedLinear(isa, family, out, width)
         groups = -(-width // 32)

@@ -82,8 +82,25 @@ def norm_op(isa: str, seed: int = 105) -> Op:
     return run
 
 
+def recurrence_op(isa: str, seed: int = 106) -> Op:
+    rng = np.random.default_rng(seed)
+    tokens, width = 37, 45
+    x, gate, keep, branch = (floats(rng, 5 * tokens, width) for _ in range(4))
+    weight, bias, decay = floats(rng, 4, width), floats(rng, width), -np.abs(floats(rng, width))
+    history, state = floats(rng, 3 * tokens, width), floats(rng, tokens, width)
+
+    def run(threads: int) -> NDArray:
+        mixed, out = np.full_like(x, np.nan), np.full_like(x, np.nan)
+        past, memory = history.copy(), state.copy()
+        _core.causal_conv(x, weight, bias, past, isa, mixed, threads)
+        _core.gated_recurrence(mixed, gate, keep, decay, branch, False, memory, isa, out, threads)
+        return np.concatenate([out, past, memory])
+
+    return run
+
+
 def ops_of(isa: str) -> dict[str, Op]:
-    ops: dict[str, Op] = {"layer_norm": norm_op(isa)}
+    ops: dict[str, Op] = {"layer_norm": norm_op(isa), "recurrence": recurrence_op(isa)}
     for family in LINEAR_FAMILIES:
         for rows, columns in ((1, 300), (5, 64), (200, 70), (1000, 33)):
             ops[f"linear {family} {rows} x {columns}"] = linear_op(isa, family, rows, columns)

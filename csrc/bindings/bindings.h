@@ -7,6 +7,7 @@ namespace qora {
 
 void bind_ops(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
+void bind_recurrent(pybind11::module_& m);
 void bind_resize(pybind11::module_& m);
 
 }  // namespace qora

@@ -22,5 +22,6 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("uses_openmp", &qora::uses_openmp);
     qora::bind_ops(m);
     qora::bind_quantize(m);
+    qora::bind_recurrent(m);
     qora::bind_resize(m);
 }

@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <utility>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/overlap.h"
 #include "kernels/dispatch.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
@@ -30,58 +30,24 @@ Activation parse_activation(const char* op, const std::optional<std::string>& na
                                 "'; expected gelu or gelu_tanh");
 }
 
-using Norm = std::optional<std::tuple<FloatArray, FloatArray, float>>;
+// Gamma, beta (None: an RMS norm) and eps.
+using Norm = std::optional<std::tuple<FloatArray, std::optional<FloatArray>, float>>;
 
-LayerNorm layer_norm_of(const char* op, const Norm& norm, int64_t n) {
+RowNorm norm_of(const char* op, const Norm& norm, int64_t n) {
     if (!norm) return {};
     const auto& [gamma, beta, eps] = *norm;
     check(eps > 0.0f && std::isfinite(eps), op, "eps must be positive and finite");
-    return {vector(op, "gamma", gamma, n), vector(op, "beta", beta, n), eps};
+    return {vector(op, "gamma", gamma, n), beta ? vector(op, "beta", *beta, n) : nullptr, eps};
 }
 
 ConstMatrix residual_of(const char* op, const std::optional<py::array>& residual) {
     return residual ? matrix(op, *residual) : ConstMatrix{};
 }
 
-// Memory from the first to the last value of a view; strides may be negative.
-struct Extent {
-    const uint8_t* begin;
-    const uint8_t* end;
-};
-
-Extent extent(const uint8_t* data, DType dtype, std::initializer_list<std::pair<int64_t, int64_t>> axes) {
-    int64_t low = 0, high = 0;
-    for (const auto& [count, stride] : axes) {
-        if (count == 0) return {data, data};
-        (stride < 0 ? low : high) += (count - 1) * stride;
-    }
-    const auto item = static_cast<int64_t>(dtype_size(dtype));
-    return {data + low * item, data + (high + 1) * item};
-}
-
-Extent extent(const ConstMatrix& m) {
-    const int64_t run = m.block_cols > 0 ? m.block_cols : m.cols;
-    return extent(m.data, m.dtype,
-                  {{m.rows, m.row_stride}, {m.cols / std::max<int64_t>(run, 1), m.block_stride}, {run, 1}});
-}
-
 Extent extent(const HeadView& h) {
     return extent(
         h.data, h.dtype,
         {{h.batch, h.batch_stride}, {h.rows, h.row_stride}, {h.heads, h.head_stride}, {h.head_dim, 1}});
-}
-
-void check_apart(const char* op, const char* name, const Extent& input, const Matrix& out) {
-    const Extent output = extent(as_const(out));
-    check(!(input.begin < output.end && output.begin < input.end), op,
-          std::string("the output overlaps ") + name + ", which is read after parts of it are written");
-}
-
-// An operand that is read row by row before the same rows are written may be the output itself.
-void check_same_or_apart(const char* op, const char* name, const ConstMatrix& input, const Matrix& out) {
-    const bool same = input.data == out.data && input.dtype == out.dtype &&
-                      input.row_stride == out.row_stride && input.cols == out.cols && out.block_cols == 0;
-    if (!input.empty() && !same) check_apart(op, name, extent(input), out);
 }
 
 // Native byte order.
@@ -140,12 +106,22 @@ HeadView heads_of(const py::array& a) {
 void run_linear(const char* op, const RowSource& x, const Norm& norm, const PackedLinear& weight,
                 const std::optional<std::string>& activation, const std::optional<py::array>& residual,
                 py::array& out, int threads) {
-    const LayerNorm params = layer_norm_of(op, norm, weight.in_features());
+    const RowNorm params = norm_of(op, norm, weight.in_features());
     const Epilogue epilogue{parse_activation(op, activation), residual_of(op, residual)};
     const Matrix result = mutable_matrix(op, out);
     check_same_or_apart(op, "the residual", epilogue.residual, result);
     py::gil_scoped_release released;
     linear(op, x, params, weight, epilogue, result, threads);
+}
+
+void run_norm(const char* op, const py::array& x, const Norm& norm, const std::string& isa, py::array& out,
+              int threads) {
+    const ConstMatrix rows = matrix(op, x);
+    const RowNorm params = norm_of(op, norm, rows.cols);
+    const Matrix result = mutable_matrix(op, out);
+    const KernelTable& table = kernel_table(parse_isa(isa));
+    py::gil_scoped_release released;
+    normalise(op, table, rows, params, result, threads);
 }
 
 }  // namespace
@@ -233,7 +209,7 @@ void bind_ops(py::module_& m) {
            const std::optional<std::string>& activation, const PackedLinear& fc2,
            const std::optional<py::array>& residual, py::array out, int threads) {
             const ConstMatrix input = matrix("mlp", x);
-            const LayerNorm params = layer_norm_of("mlp", norm, fc1.in_features());
+            const RowNorm params = norm_of("mlp", norm, fc1.in_features());
             const Activation act = parse_activation("mlp", activation);
             const ConstMatrix added = residual_of("mlp", residual);
             const Matrix result = mutable_matrix("mlp", out);
@@ -264,16 +240,16 @@ void bind_ops(py::module_& m) {
     m.def(
         "layer_norm",
         [](const py::array& x, const FloatArray& gamma, const FloatArray& beta, float eps,
-           const std::string& isa, py::array out, int threads) {
-            const ConstMatrix rows = matrix("layer_norm", x);
-            const LayerNorm norm = layer_norm_of("layer_norm", std::tuple(gamma, beta, eps), rows.cols);
-            const Matrix result = mutable_matrix("layer_norm", out);
-            const KernelTable& table = kernel_table(parse_isa(isa));
-            py::gil_scoped_release released;
-            layer_norm(table, rows, norm, result, threads);
-        },
+           const std::string& isa, py::array out,
+           int threads) { run_norm("layer_norm", x, std::tuple(gamma, beta, eps), isa, out, threads); },
         py::arg("x"), py::arg("gamma").noconvert(), py::arg("beta").noconvert(), py::arg("eps"),
         py::arg("isa"), py::arg("out"), py::arg("threads") = 0);
+    m.def(
+        "rms_norm",
+        [](const py::array& x, const FloatArray& gamma, float eps, const std::string& isa, py::array out,
+           int threads) { run_norm("rms_norm", x, std::tuple(gamma, std::nullopt, eps), isa, out, threads); },
+        py::arg("x"), py::arg("gamma").noconvert(), py::arg("eps"), py::arg("isa"), py::arg("out"),
+        py::arg("threads") = 0);
 }
 
 }  // namespace qora

@@ -98,6 +98,21 @@ struct MergeArgs {
     ptrdiff_t out_stride;
 };
 
+// One time step of the RG-LRU (De et al. 2024, "Griffin", section 2.4) for the channels of a row:
+// keep = 2^(decay * sigmoid(decay_gate)), state = keep * state + sqrt(1 - keep²) * sigmoid(input_gate) * x,
+// out = state * branch. The first step of a sequence takes keep = 0 and a factor of 1.
+struct RecurrenceArgs {
+    const float* x;
+    const float* input_gate;  // before their sigmoids
+    const float* decay_gate;
+    const float* decay;   // <= 0, in units of log2
+    const float* branch;  // what the state is multiplied with on its way out
+    float* state;
+    float* out;
+    int64_t n;
+    bool fresh;  // the first step: `state` is written only
+};
+
 struct FamilyKernels {
     TileFn tile;
     int mr;  // rows of a tile
@@ -123,6 +138,12 @@ struct KernelTable {
     void (*scale_to_i16)(const float* x, const float* factor, int64_t n, int16_t* y);
     // m[i] = max(m[i], |x[i]|)
     void (*abs_max)(const float* x, int64_t n, float* m);
+    // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.
+    void (*rms_norm)(const float* x, int64_t n, const float* gamma, float eps, float* y);
+    // y[i] = bias[i] + sum over taps of weight[tap][i] * taps[tap][i].
+    void (*causal_conv)(const float* const* taps, int count, const float* weight, const float* bias,
+                        int64_t n, float* y);
+    void (*gated_recurrence)(const RecurrenceArgs&);
 };
 
 const KernelTable& scalar_table() noexcept;

@@ -10,6 +10,15 @@ constexpr float kLog2E = 1.44269504088896f;
 // denormal numbers further down would slow every operation that meets them a hundredfold. The polynomials are
 // minimax fits of 2^f on [-1/2, 1/2] by relative error: 7.5e-5 (degree 3), 1e-7 (degree 6, float32's own
 // rounding).
+template <class V>
+inline typename V::F exp2_remainder(typename V::F f) {  // (2^f - 1) / f
+    auto p = V::fma(V::set(1.534581243e-04f), f, V::set(1.339993090e-03f));
+    p = V::fma(p, f, V::set(9.618489072e-03f));
+    p = V::fma(p, f, V::set(5.550328642e-02f));
+    p = V::fma(p, f, V::set(2.402264625e-01f));
+    return V::fma(p, f, V::set(6.931471825e-01f));
+}
+
 template <class V, int Degree>
 inline typename V::F exp2(typename V::F x) {
     static_assert(Degree == 3 || Degree == 6, "no such polynomial");
@@ -22,14 +31,27 @@ inline typename V::F exp2(typename V::F x) {
         p = V::fma(p, f, V::set(6.932609677e-01f));
         p = V::fma(p, f, V::set(9.999280572e-01f));
     } else {
-        p = V::fma(V::set(1.534581243e-04f), f, V::set(1.339993090e-03f));
-        p = V::fma(p, f, V::set(9.618489072e-03f));
-        p = V::fma(p, f, V::set(5.550328642e-02f));
-        p = V::fma(p, f, V::set(2.402264625e-01f));
-        p = V::fma(p, f, V::set(6.931471825e-01f));
-        p = V::fma(p, f, V::set(1.0f));
+        p = V::fma(exp2_remainder<V>(f), f, V::set(1.0f));
     }
     return V::scale_by_power(p, n);
+}
+
+// 1 - 2^x for x <= 0 without cancellation near 0: (1 - 2^n) - 2^n (2^f - 1), and 2^n = 1 there.
+template <class V>
+inline typename V::F one_minus_exp2(typename V::F x) {
+    x = V::max(V::set(-64.0f), x);
+    const auto n = V::round(x);
+    const auto f = V::sub(x, n);
+    const auto power = V::scale_by_power(V::set(1.0f), n);
+    const auto part = V::mul(V::mul(exp2_remainder<V>(f), f), power);
+    return V::sub(V::sub(V::set(1.0f), power), part);
+}
+
+// Beyond 2^64 the result is 0 or 1 for float32, and a reciprocal would be denormal, which is slow.
+template <class V>
+inline typename V::F sigmoid(typename V::F x) {
+    const auto e = exp2<V, 6>(V::min(V::set(64.0f), V::mul(x, V::set(-kLog2E))));
+    return V::reciprocal(V::add(e, V::set(1.0f)));
 }
 
 // x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, Hendrycks & Gimpel 2016,

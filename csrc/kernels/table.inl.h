@@ -3,6 +3,7 @@
 
 #include "kernels/attention.inl.h"
 #include "kernels/kernel_table.h"
+#include "kernels/recurrent.inl.h"
 #include "kernels/rows.inl.h"
 #include "kernels/tile.inl.h"
 
@@ -32,6 +33,9 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention) {
         scale_row<V>,
         scale_to_i16<V>,
         abs_max<V>,
+        rms_norm<V>,
+        causal_conv<V>,
+        gated_recurrence<V>,
     };
 }
 

@@ -35,7 +35,7 @@ struct Operands {
     int64_t rows;
 };
 
-Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const LayerNorm& norm,
+Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNorm& norm,
                      const PackedLinear& weight, Scratch& s) {
     const KernelTable& table = weight.table();
     const int64_t k = weight.in_features(), padded = round_up(k, 64), rows = end - begin;
@@ -46,7 +46,7 @@ Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const Layer
     for (int64_t r = 0; r < rows; ++r) {
         const float* row = x.row(table, begin + r, row_scratch);
         if (norm.gamma != nullptr) {
-            table.layer_norm(row, k, norm.gamma, norm.beta, norm.eps, row_scratch + padded);
+            normalise_row(table, row, k, norm, row_scratch + padded);
             row = row_scratch + padded;
         }
         weight.kernels().encode_row(row, k, padded, 0, data + r * stride, scales + r);
@@ -172,7 +172,7 @@ const float* TubeletRows::row(const KernelTable&, int64_t i, float* scratch) con
     return scratch;
 }
 
-void linear(const char* op, const RowSource& x, const LayerNorm& norm, const PackedLinear& weight,
+void linear(const char* op, const RowSource& x, const RowNorm& norm, const PackedLinear& weight,
             const Epilogue& epilogue, const Matrix& out, int num_threads) {
     check_rows(op, x, weight, epilogue.residual, out, weight.out_features());
     if (x.rows() == 0) return;
@@ -192,7 +192,7 @@ void linear(const char* op, const RowSource& x, const LayerNorm& norm, const Pac
     });
 }
 
-void mlp(const RowSource& x, const LayerNorm& norm, const PackedLinear& fc1, Activation activation,
+void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activation activation,
          const PackedLinear& fc2, const ConstMatrix& residual, const Matrix& out, int num_threads) {
     check_rows("mlp", x, fc1, residual, out, fc2.out_features());
     check(fc1.out_features() == fc2.in_features(), "mlp",

@@ -62,12 +62,12 @@ struct Epilogue {
 
 // out (float32 or bf16) must not overlap the rows of x; the residual may be `out`.
 // `op` names the caller in errors.
-void linear(const char* op, const RowSource& x, const LayerNorm& norm, const PackedLinear& weight,
+void linear(const char* op, const RowSource& x, const RowNorm& norm, const PackedLinear& weight,
             const Epilogue& epilogue, const Matrix& out, int num_threads);
 
 // out = act(norm(x) W1ᵀ + b1) W2ᵀ + b2 + residual, block by block: the hidden layer is never stored whole.
 // out may be x and the residual.
-void mlp(const RowSource& x, const LayerNorm& norm, const PackedLinear& fc1, Activation activation,
+void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activation activation,
          const PackedLinear& fc2, const ConstMatrix& residual, const Matrix& out, int num_threads);
 
 }  // namespace qora

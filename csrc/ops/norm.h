@@ -1,4 +1,4 @@
-// Layer normalisation.
+// Normalisation of rows.
 #pragma once
 
 #include "core/views.h"
@@ -6,15 +6,24 @@
 
 namespace qora {
 
-// Parameters of a layer norm over the last axis; gamma null means "no norm".
-struct LayerNorm {
+// Parameters of a norm over the last axis; gamma null means "no norm", beta null an RMS norm.
+struct RowNorm {
     const float* gamma = nullptr;
     const float* beta = nullptr;
     float eps = 0.0f;
 };
 
-// out = (x - mean) / sqrt(var + eps) * gamma + beta for each row; float32, out may be x.
-void layer_norm(const KernelTable& table, const ConstMatrix& x, const LayerNorm& norm, const Matrix& out,
-                int num_threads);
+// One row of n values: (x - mean) / sqrt(var + eps) * gamma + beta, or x / sqrt(mean(x²) + eps) * gamma.
+inline void normalise_row(const KernelTable& table, const float* x, int64_t n, const RowNorm& norm,
+                          float* out) {
+    if (norm.beta != nullptr)
+        table.layer_norm(x, n, norm.gamma, norm.beta, norm.eps, out);
+    else
+        table.rms_norm(x, n, norm.gamma, norm.eps, out);
+}
+
+// The same for each row; float32, out may be x. `op` names the caller in errors.
+void normalise(const char* op, const KernelTable& table, const ConstMatrix& x, const RowNorm& norm,
+               const Matrix& out, int num_threads);
 
 }  // namespace qora

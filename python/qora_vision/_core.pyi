@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 _Floats = NDArray[np.float32]
-_Norm = tuple[_Floats, _Floats, float]
+_Norm = tuple[_Floats, _Floats | None, float]
 
 class _TableInfo(TypedDict):
     nr: int
@@ -63,6 +63,28 @@ def attention(
     v: _Array,
     scale: float,
     family: str,
+    isa: str,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def rms_norm(x: _Array, gamma: _Floats, eps: float, isa: str, out: _Array, threads: int = 0) -> None: ...
+def causal_conv(
+    x: _Array,
+    weight: _Floats,
+    bias: _Floats,
+    history: _Array,
+    isa: str,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
+def gated_recurrence(
+    x: _Array,
+    input_gate: _Array,
+    decay_gate: _Array,
+    decay: _Floats,
+    branch: _Array,
+    fresh: bool,
+    state: _Array,
     isa: str,
     out: _Array,
     threads: int = 0,

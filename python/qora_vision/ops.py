@@ -31,6 +31,7 @@ __all__ = [
     "Engine",
     "LayerNorm",
     "PackedLinear",
+    "RmsNorm",
     "available_isas",
     "cpu_info",
     "default_isa",
@@ -50,6 +51,21 @@ class LayerNorm:
     def as_tuple(self) -> tuple[FloatArray, FloatArray, float]:
         """Return the form that the native ops take."""
         return self.gamma, self.beta, self.eps
+
+
+@dataclass(frozen=True)
+class RmsNorm:
+    """Parameters of an RMS norm (Zhang & Sennrich 2019) over the last axis: gamma (features,), eps > 0."""
+
+    gamma: FloatArray
+    eps: float
+
+    def as_tuple(self) -> tuple[FloatArray, None, float]:
+        """Return the form that the native ops take."""
+        return self.gamma, None, self.eps
+
+
+Norm = LayerNorm | RmsNorm
 
 
 def available_isas() -> list[str]:
@@ -206,7 +222,7 @@ class Engine:
         weight: PackedLinear,
         out: ActivationArray,
         *,
-        norm: LayerNorm | None = None,
+        norm: Norm | None = None,
         activation: Activation | None = None,
         residual: FloatArray | None = None,
     ) -> None:
@@ -226,7 +242,7 @@ class Engine:
         out: ActivationArray,
         *,
         activation: Activation,
-        norm: LayerNorm | None = None,
+        norm: Norm | None = None,
         residual: FloatArray | None = None,
     ) -> None:
         """Out = activation(norm(x) W1ᵀ + b1) W2ᵀ + b2 + residual, block by block of rows.
@@ -256,6 +272,40 @@ class Engine:
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
         """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)
+
+    def causal_conv(
+        self, x: FloatArray, weight: FloatArray, bias: FloatArray, history: FloatArray, out: FloatArray
+    ) -> None:
+        """Convolve each channel over time: out[t] = bias + Σ_s weight[s] x[t - taps + 1 + s].
+
+        x and out are (frames * tokens, features), a frame's tokens together; weight is (taps, features), the
+        present last; history is ((taps - 1) * tokens, features), what came before x with the oldest frame
+        first, and is moved on to the end of x.
+        """
+        _core.causal_conv(x, weight, bias, history, self.isa, out, self._threads)
+
+    def gated_recurrence(
+        self,
+        x: FloatArray,
+        input_gate: FloatArray,
+        decay_gate: FloatArray,
+        decay: FloatArray,
+        branch: FloatArray,
+        state: FloatArray,
+        out: FloatArray,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Run the RG-LRU over time (De et al. 2024, "Griffin", section 2.4) and multiply with a branch.
+
+        a = 2^(decay sigmoid(decay_gate)), state = a state + sqrt(1 - a²) sigmoid(input_gate) x,
+        out = state branch; the first frame of x takes a = 0 and a factor of 1 when `fresh`. All but decay
+        (features,) and state (tokens, features) are (frames * tokens, features) float32; state is moved on to
+        the end of x; out may be x.
+        """
+        _core.gated_recurrence(
+            x, input_gate, decay_gate, decay, branch, fresh, state, self.isa, out, self._threads
+        )
 
     def tubelet_embed(
         self,
