@@ -1,6 +1,7 @@
 #include "ops/quantize.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -29,41 +30,138 @@ uint16_t float_to_half(float x) {
     return static_cast<uint16_t>(sign | (bits >> 13));
 }
 
-// Round to nearest even and clamp, in a form that compilers vectorise. |x| < 2^22.
-int32_t round_clamped(float x, float low, float high) {
-    const float shifted = std::min(std::max(x, low), high) + 12582912.0f;
-    int32_t bits;
-    std::memcpy(&bits, &shifted, 4);
-    return bits - 0x4b400000;
+uint32_t to_bits(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
 }
 
-// The value of largest magnitude, with its sign; NaN when any value is not finite.
-float extreme(const float* w, int64_t n) {
-    float low = 0.0f, high = 0.0f, poison = 0.0f;
-    for (int64_t i = 0; i < n; ++i) {
-        low = std::min(low, w[i]);
-        high = std::max(high, w[i]);
-        poison += w[i] * 0.0f;
+float from_bits(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+// Rounds to nearest even, in a form that compilers vectorise. |x| < 2^22.
+int32_t round_to_int(float x) { return static_cast<int32_t>(to_bits(x + 12582912.0f) - 0x4b400000u); }
+
+// The value of largest magnitude, with its sign; NaN or infinity when any value is. Magnitudes of floats are
+// in the order of their bits, and compilers vectorise the maximum of integers.
+float extreme(const float* w) {
+    int32_t magnitude = 0, positive = 0;
+    for (int64_t i = 0; i < kGroupSize; ++i) {
+        const auto bits = static_cast<int32_t>(to_bits(w[i]));
+        magnitude = std::max(magnitude, bits & 0x7fffffff);
+        positive = std::max(positive, bits);
     }
-    return (high > -low ? high : low) + poison;
+    const float peak = from_bits(static_cast<uint32_t>(magnitude));
+    return positive == magnitude ? peak : -peak;
 }
 
-bool quantise_group(WeightKind kind, const float* w, uint8_t* data, uint16_t* scale) {
-    const float peak = extreme(w, kGroupSize);
-    *scale = float_to_half(kind == WeightKind::kQ4 ? peak / -8.0f : std::fabs(peak) / 127.0f);
-    const float rounded = half_to_float(*scale);
-    if (!std::isfinite(peak) || !std::isfinite(rounded)) return false;
-    const float inverse = rounded != 0.0f ? 1.0f / rounded : 0.0f;
-    int32_t q[kGroupSize];
-    const float low = kind == WeightKind::kQ4 ? -8.0f : -127.0f,
-                high = kind == WeightKind::kQ4 ? 7.0f : 127.0f;
-    for (int64_t i = 0; i < kGroupSize; ++i) q[i] = round_clamped(w[i] * inverse, low, high);
-    if (kind == WeightKind::kQ4) {
+// The nearest half-precision number, as float32: what float_to_half stores. Also a form that compilers
+// vectorise.
+float round_to_half(float x) {
+    const uint32_t sign = to_bits(x) & 0x80000000u, magnitude = to_bits(x) & 0x7fffffffu;
+    const uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & ~0x1fffu;
+    // Next to 0.75 numbers are 2^-24 apart, as subnormal halves are.
+    const uint32_t subnormal = to_bits((from_bits(magnitude) + 0.75f) - 0.75f);
+    const uint32_t rounded = magnitude < 0x38800000u ? subnormal : normal;
+    return from_bits(sign | (rounded < 0x47800000u ? rounded : 0x7f800000u));
+}
+
+// How groups of a kind are searched. Candidates are the scales peak / r for kCandidates ratios r, evenly
+// spaced from kFirst to kLast: below, steps are too long, above, too much of the peak is cut off. For normal,
+// Laplace and uniform values this leaves squared errors within 0.4 % (q4) and 6 % (q8) of the least.
+struct Q4 {
+    static constexpr int kLow = -8, kHigh = 7;
+    static constexpr int kCandidates = 12;
+    static constexpr double kFirst = 6.0, kLast = 9.2;
+    static constexpr int kFractionBits = 10;
+
+    static int16_t clamp(int16_t q) { return std::min<int16_t>(std::max<int16_t>(q, kLow), kHigh); }
+    static void store(const int16_t* q, uint8_t* data) {
         for (int64_t i = 0; i < kGroupSize / 2; ++i)
             data[i] = static_cast<uint8_t>((q[2 * i] + 8) | (q[2 * i + 1] + 8) << 4);
-    } else {
+    }
+};
+
+struct Q8 {
+    static constexpr int kLow = -127, kHigh = 127;
+    static constexpr int kCandidates = 16;
+    static constexpr double kFirst = 116.0, kLast = 127.4;
+    static constexpr int kFractionBits = 7;
+
+    static int16_t clamp(int16_t q) { return q; }  // no candidate exceeds +-127
+    static void store(const int16_t* q, uint8_t* data) {
         for (int64_t i = 0; i < kGroupSize; ++i) data[i] = static_cast<uint8_t>(static_cast<int8_t>(q[i]));
     }
+};
+
+// Values of a group as integers: the one of largest magnitude is -kUnit.
+constexpr int kUnit = 32767;
+
+// value * m / 2^16 is value / kUnit * r in units of 2^-kFractionBits.
+template <class Kind>
+constexpr std::array<int16_t, Kind::kCandidates> make_multipliers() {
+    std::array<int16_t, Kind::kCandidates> m{};
+    for (int k = 0; k < Kind::kCandidates; ++k) {
+        const double r = Kind::kFirst + (Kind::kLast - Kind::kFirst) * k / (Kind::kCandidates - 1);
+        m[k] = static_cast<int16_t>(r * (1 << Kind::kFractionBits) * 65536.0 / kUnit + 0.5);
+    }
+    return m;
+}
+
+// The stored scale with the least sum of squared errors, of those that the candidates lead to. Each candidate
+// rounds the group to q; the best scale for these q is sum(w q) / sum(q q), which is then rounded as it will
+// be stored. 16-bit integers are twice as many to a vector as float32, and their sums are exact in any order.
+template <class Kind>
+float search_scale(const float* w, float peak) {
+    if (std::fabs(peak) <= 0x1p-25f) return 0.0f;  // every scale would be rounded to zero
+    static constexpr auto multipliers = make_multipliers<Kind>();
+    constexpr int kHalf = 1 << (Kind::kFractionBits - 1);
+    const float unit = -peak / kUnit, inverse_unit = -kUnit / peak;
+    int16_t v[kGroupSize], q[kGroupSize];
+    for (int64_t i = 0; i < kGroupSize; ++i) v[i] = static_cast<int16_t>(round_to_int(w[i] * inverse_unit));
+    float wq[Kind::kCandidates], qq[Kind::kCandidates];
+    for (int k = 0; k < Kind::kCandidates; ++k) {
+        const int16_t m = multipliers[k];
+        for (int64_t i = 0; i < kGroupSize; ++i) {
+            const auto scaled = static_cast<int16_t>((v[i] * m) >> 16);
+            const auto shifted = static_cast<int16_t>(scaled + kHalf);
+            q[i] = Kind::clamp(static_cast<int16_t>(shifted >> Kind::kFractionBits));
+        }
+        int32_t sum_wq = 0, sum_qq = 0;
+        for (int64_t i = 0; i < kGroupSize; ++i) sum_wq += v[i] * q[i];
+        for (int64_t i = 0; i < kGroupSize; ++i) sum_qq += q[i] * q[i];
+        wq[k] = static_cast<float>(sum_wq);
+        qq[k] = static_cast<float>(sum_qq);
+    }
+    // By how much a scale lessens the squared error that zeros would have, in units of unit^2.
+    float scale[Kind::kCandidates], gain[Kind::kCandidates];
+    for (int k = 0; k < Kind::kCandidates; ++k) {
+        scale[k] = round_to_half(wq[k] / qq[k] * unit);
+        const float in_units = scale[k] * (1.0f / unit);
+        gain[k] = in_units * (2.0f * wq[k] - in_units * qq[k]);
+    }
+    int best = 0;
+    for (int k = 1; k < Kind::kCandidates; ++k) best = gain[k] > gain[best] ? k : best;
+    return scale[best];
+}
+
+template <class Kind>
+bool quantise_group(const float* w, uint8_t* data, uint16_t* stored_scale) {
+    const float peak = extreme(w);
+    if (!std::isfinite(peak)) return false;
+    const float scale = search_scale<Kind>(w, peak);
+    if (!std::isfinite(scale)) return false;
+    *stored_scale = float_to_half(scale);
+    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    int16_t q[kGroupSize];
+    for (int64_t i = 0; i < kGroupSize; ++i) {
+        const auto rounded = static_cast<int16_t>(round_to_int(w[i] * inverse));
+        q[i] = std::min<int16_t>(std::max<int16_t>(rounded, Kind::kLow), Kind::kHigh);
+    }
+    Kind::store(q, data);
     return true;
 }
 
@@ -74,6 +172,7 @@ void quantise(WeightKind kind, const float* weight, int64_t rows, int64_t cols, 
     check(kind == WeightKind::kQ4 || kind == WeightKind::kQ8, "quantize", "the kind must be q4 or q8");
     check(rows >= 0 && cols > 0, "quantize", "expected a matrix with at least one column");
     const int64_t groups = ceil_div(cols, kGroupSize), group_bytes = kind == WeightKind::kQ4 ? 16 : 32;
+    const auto group = kind == WeightKind::kQ4 ? quantise_group<Q4> : quantise_group<Q8>;
     std::atomic<int64_t> bad_row{-1};
     parallel_for(rows, 16, num_threads, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r)
@@ -82,7 +181,7 @@ void quantise(WeightKind kind, const float* weight, int64_t rows, int64_t cols, 
                 const int64_t at = g * kGroupSize, n = std::min(kGroupSize, cols - at);
                 std::memcpy(values, weight + r * cols + at, static_cast<size_t>(n) * 4);
                 uint8_t* to = static_cast<uint8_t*>(data) + (r * groups + g) * group_bytes;
-                if (!quantise_group(kind, values, to, scales + r * groups + g)) bad_row.store(r);
+                if (!group(values, to, scales + r * groups + g)) bad_row.store(r);
             }
     });
     check(bad_row < 0, "quantize",

@@ -131,8 +131,8 @@ def quantize(weight: NDArray[Any], kind: str, threads: int = 0) -> QuantizedTens
     weight
         (out, in...) floating-point, finite.
     kind
-        "q8": scale = max|w| / 127. "q4": scale = w / -8 for the w of largest magnitude, so that it is met
-        exactly and all of -8..7 is used.
+        "q4" (levels -8..7) or "q8" (-127..127). Each group's scale comes from a search for the least sum of
+        squared errors among scales as they are stored; each value is then the nearest level.
     threads
         0: the process default.
 
