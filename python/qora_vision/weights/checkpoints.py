@@ -1,4 +1,4 @@
-"""Published checkpoints, read lazily: safetensors, `torch.save` files and msgpack of flax."""
+"""Published checkpoints, read lazily: safetensors, `torch.save` files, msgpack of flax, archives of NumPy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.flax_file import read_flax_file
 from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.npz_file import read_npz_file
 from qora_vision.weights.safetensors_file import parse_header, parse_json
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_files import read_torch_file
@@ -26,6 +27,7 @@ FILE_NAMES = (
 FLAX_SUFFIXES = (".msgpack",)
 # Scenic gives its checkpoints this name, without a suffix.
 FLAX_NAME = "checkpoint"
+NUMPY_SUFFIXES = (".npz",)
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
 _MAX_JSON = 100_000_000
@@ -124,8 +126,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path
         A directory that holds one of `FILE_NAMES` (the first that exists is taken), or else a single file of
         `torch.save`; a `.safetensors` file; a `.bin`, `.pt`, `.pth`, `.pyth` or `.ckpt` file of `torch.save`;
-        a `.msgpack` file of flax, which may also be called `checkpoint`; or an `.index.json` file beside its
-        shards. Of a sharded checkpoint exactly the tensors that the index lists are taken.
+        a `.msgpack` file of flax, which may also be called `checkpoint`; an `.npz` file of NumPy; or an
+        `.index.json` file beside its shards. Of a sharded checkpoint exactly the tensors that the index lists
+        are taken.
 
     Raises
     ------
@@ -181,8 +184,9 @@ def _find_file(directory: Path) -> Path:
 def _open_file(path: Path) -> dict[str, StoredTensor]:
     """Open one file by its suffix."""
     is_flax = path.suffix in FLAX_SUFFIXES or path.name == FLAX_NAME
-    if path.suffix not in (".safetensors", *TORCH_SUFFIXES) and not is_flax and path.exists():
-        known = ", ".join((".safetensors", ".index.json", *FLAX_SUFFIXES, *TORCH_SUFFIXES))
+    suffixes = (".safetensors", *TORCH_SUFFIXES, *NUMPY_SUFFIXES)
+    if path.suffix not in suffixes and not is_flax and path.exists():
+        known = ", ".join((".index.json", *FLAX_SUFFIXES, *suffixes))
         raise CheckpointError(f"{path}: not a checkpoint file by its name: expected one of {known}")
     file = MappedFile(path)
     try:
@@ -190,6 +194,8 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
             raise CheckpointError("only a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
         if is_flax:
             return read_flax_file(file)
+        if path.suffix in NUMPY_SUFFIXES:
+            return read_npz_file(file)
         return _read_safetensors(file) if path.suffix == ".safetensors" else read_torch_file(file)
     except ValueError as error:
         raise CheckpointError(f"{path}: not a usable checkpoint: {error}") from error

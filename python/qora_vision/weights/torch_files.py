@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +10,7 @@ from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle
+from qora_vision.weights.zip_members import list_members, member_storage
 
 # Where training scripts put the weights among other things, in the order in which they are looked for.
 # Averages of the weights over training ("ema") only where there are no others: so do those who publish them.
@@ -30,19 +29,6 @@ _MAX_DEPTH = 8
 _MAX_PICKLE = 1 << 28
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
-# What the standard library raises for archives that are damaged in one way or another.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    ValueError,
-    LookupError,
-    OSError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-)
 
 
 def read_torch_file(file: MappedFile) -> dict[str, StoredTensor]:
@@ -102,52 +88,26 @@ def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
 
 def _read_zip(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
     """Return the unpickled value and the storages by their keys."""
-    try:
-        with zipfile.ZipFile(file.path) as archive:
-            members = archive.infolist()
-    except _ZIP_ERRORS as error:
-        raise CheckpointError(f"it is a damaged or truncated zip archive: {error}") from error
-    by_name = {member.filename: member for member in members}
-    if len(by_name) != len(members):
-        raise CheckpointError("its zip archive has two members of the same name")
+    by_name = list_members(file)
     pickles = [name for name in by_name if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError("it is a zip archive, but not one of torch.save (no data.pkl in it)")
     folder = pickles[0].removesuffix("data.pkl")
     if folder + "byteorder" in by_name:
-        order = _member(file, by_name[folder + "byteorder"]).load().tobytes()
+        order = member_storage(file, by_name[folder + "byteorder"]).load().tobytes()
         if order != b"little":
             raise CheckpointError(f"its byte order is {order!r}: only b'little' is supported")
-    pickle = _member(file, by_name[pickles[0]])
+    pickle = member_storage(file, by_name[pickles[0]])
     if pickle.nbytes > _MAX_PICKLE:
         raise CheckpointError(f"its data.pkl should have {pickle.nbytes} bytes, which is too much to be true")
     value, _ = load_pickle(pickle.load().tobytes())
     prefix = folder + "data/"
     storages = {
-        name.removeprefix(prefix): _member(file, member)
+        name.removeprefix(prefix): member_storage(file, member)
         for name, member in by_name.items()
         if name.startswith(prefix)
     }
     return value, storages
-
-
-def _member(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
-    """Locate the data of a member. A checksum of 0 means that PyTorch was told not to compute any."""
-    start = member.header_offset
-    header = bytes(file.buffer[start : start + _LOCAL_HEADER.size]) if start >= 0 else b""
-    if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-        raise CheckpointError(f"the zip archive is damaged: no {member.filename!r} where it should be")
-    if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"{member.filename!r} is encrypted or compressed in an unknown way")
-    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-    return Storage(
-        file,
-        start + _LOCAL_HEADER.size + name_length + extra_length,
-        member.compress_size,
-        member.file_size,
-        crc32=member.CRC or None,
-        deflated=member.compress_type == zipfile.ZIP_DEFLATED,
-    )
 
 
 def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:

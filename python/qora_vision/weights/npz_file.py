@@ -1,0 +1,65 @@
+"""Archives of `numpy.savez`: each member is an array after a header of its own."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.stored_tensor import StoredTensor
+from qora_vision.weights.zip_members import ZIP_ERRORS, list_members, member_storage
+
+_DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "|u1": "U8"}
+
+
+def read_npz_file(file: MappedFile) -> dict[str, StoredTensor]:
+    """Return the arrays of an archive by name; members may be stored or deflated, nothing is unpickled.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no such archive, damaged, or has an array that is none of numbers.
+    """
+    members = list_members(file)
+    arrays = {name: member for name, member in members.items() if name.endswith(".npy")}
+    if not arrays or len(arrays) != len(members):
+        raise CheckpointError(
+            "it is a zip archive, but not one of numpy.savez (.npy members and nothing else)"
+        )
+    tensors = {}
+    for name, member in arrays.items():
+        try:
+            with zipfile.ZipFile(file.path) as archive, archive.open(member) as stream:
+                shape, fortran, dtype = _read_header(stream)
+                begin = stream.tell()
+        except ZIP_ERRORS as error:
+            raise CheckpointError(f"{name!r} is damaged: {error}") from error
+        if dtype.str not in _DTYPES:
+            raise CheckpointError(f"{name!r} is of type {dtype}: expected one of {', '.join(_DTYPES)}")
+        storage = member_storage(file, member)
+        strides = _fortran_strides(shape) if fortran else None
+        # NumPy pads headers so that the values are aligned.
+        tensor = StoredTensor(storage, _DTYPES[dtype.str], shape, strides, begin // dtype.itemsize)
+        if begin % dtype.itemsize or storage.nbytes != begin + tensor.nbytes:
+            raise CheckpointError(
+                f"{name!r} has {storage.nbytes - begin} bytes, not those of {dtype} {shape}"
+            )
+        tensors[name.removesuffix(".npy")] = tensor
+    return tensors
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = npy.read_magic(stream)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return npy.read_array_header_2_0(stream)
+    raise CheckpointError(f"version {version} of the array format is not supported: expected 1.0 or 2.0")
+
+
+def _fortran_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(np.prod(shape[:axis], dtype=np.int64)) for axis in range(len(shape)))

@@ -1,0 +1,70 @@
+"""Members of a zip archive as runs of bytes in a mapped file."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.weights.stored_tensor import Storage
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
+# What the standard library raises for archives that are damaged in one way or another.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    ValueError,
+    LookupError,
+    OSError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+def list_members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of an archive by name.
+
+    Raises
+    ------
+    CheckpointError
+        If the archive is damaged, or two members have one name.
+    """
+    try:
+        with zipfile.ZipFile(file.path) as archive:
+            members = archive.infolist()
+    except ZIP_ERRORS as error:
+        raise CheckpointError(f"it is a damaged or truncated zip archive: {error}") from error
+    by_name = {member.filename: member for member in members}
+    if len(by_name) != len(members):
+        raise CheckpointError("its zip archive has two members of the same name")
+    return by_name
+
+
+def member_storage(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
+    """Locate the data of a member. A checksum of 0 means that PyTorch was told not to compute any.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not where it should be, encrypted, or compressed by anything but DEFLATE.
+    """
+    start = member.header_offset
+    header = bytes(file.buffer[start : start + _LOCAL_HEADER.size]) if start >= 0 else b""
+    if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        raise CheckpointError(f"the zip archive is damaged: no {member.filename!r} where it should be")
+    if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"{member.filename!r} is encrypted or compressed in an unknown way")
+    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    return Storage(
+        file,
+        start + _LOCAL_HEADER.size + name_length + extra_length,
+        member.compress_size,
+        member.file_size,
+        crc32=member.CRC or None,
+        deflated=member.compress_type == zipfile.ZIP_DEFLATED,
+    )
