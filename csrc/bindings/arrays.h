@@ -24,7 +24,7 @@ inline std::string describe(const py::array& a) {
 inline DType dtype_of(const char* op, const py::array& a) {
     if (py::isinstance<py::array_t<float>>(a)) return DType::kF32;
     check(py::isinstance<py::array_t<uint16_t>>(a), op,
-          "expected float32 (or uint16 holding bf16), got " + describe(a));
+          [&] { return "expected float32 (or uint16 holding bf16), got " + describe(a); });
     return DType::kBf16;
 }
 
@@ -35,7 +35,7 @@ inline ConstMatrix matrix(const char* op, const py::array& a) {
     const auto item = static_cast<py::ssize_t>(dtype_size(m.dtype));
     check(a.ndim() == 2 && (a.size() == 0 || a.shape(1) == 1 || a.strides(1) == item) &&
               a.strides(0) % item == 0,
-          op, "expected a 2-D array with contiguous rows, got " + describe(a));
+          op, [&] { return "expected a 2-D array with contiguous rows, got " + describe(a); });
     m.data = static_cast<const uint8_t*>(a.data());
     m.rows = a.shape(0);
     m.cols = a.shape(1);
@@ -56,7 +56,7 @@ inline Matrix mutable_matrix(const char* op, py::array& a) {
     const auto item = static_cast<py::ssize_t>(dtype_size(dtype));
     check((a.shape(2) == 1 || a.strides(2) == item) && a.strides(0) % item == 0 && a.strides(1) % item == 0 &&
               a.shape(2) > 0,
-          op, "expected contiguous rows in each block, got " + describe(a));
+          op, [&] { return "expected contiguous rows in each block, got " + describe(a); });
     return {data,
             dtype,
             a.shape(1),
@@ -70,8 +70,10 @@ using FloatArray = py::array_t<float, py::array::c_style>;
 
 // The values of a contiguous float32 vector of n entries.
 inline const float* vector(const char* op, const char* name, const FloatArray& a, int64_t n) {
-    check(a.ndim() == 1 && a.shape(0) == n, op,
-          std::string(name) + " must be a float32 vector of " + std::to_string(n) + ", got " + describe(a));
+    check(a.ndim() == 1 && a.shape(0) == n, op, [&] {
+        return std::string(name) + " must be a float32 vector of " + std::to_string(n) + ", got " +
+               describe(a);
+    });
     return a.data();
 }
 

@@ -56,7 +56,7 @@ bool is_half(const py::array& a) { return a.dtype().equal(py::dtype("float16"));
 WeightView weight_view(const py::array& data, const std::optional<py::array>& scales, int64_t in_features) {
     constexpr const char* op = "pack_linear";
     check(data.ndim() == 2 && (data.flags() & py::array::c_style), op,
-          "expected a contiguous 2-D weight, got " + describe(data));
+          [&] { return "expected a contiguous 2-D weight, got " + describe(data); });
     WeightView w;
     w.rows = data.shape(0);
     w.cols = in_features;
@@ -65,21 +65,23 @@ WeightView weight_view(const py::array& data, const std::optional<py::array>& sc
     if (!scales) {
         const bool half = is_half(data);
         check(half || py::isinstance<py::array_t<float>>(data), op,
-              "a plain weight must be float32 or float16, got " + describe(data));
+              [&] { return "a plain weight must be float32 or float16, got " + describe(data); });
         w.kind = half ? WeightKind::kF16 : WeightKind::kF32;
     } else {
         const bool q4 = py::isinstance<py::array_t<uint8_t>>(data);
         check(q4 || py::isinstance<py::array_t<int8_t>>(data), op,
-              "a quantised weight must be uint8 (q4) or int8 (q8), got " + describe(data));
+              [&] { return "a quantised weight must be uint8 (q4) or int8 (q8), got " + describe(data); });
         w.kind = q4 ? WeightKind::kQ4 : WeightKind::kQ8;
         stored_cols = w.groups() * (q4 ? kGroupSize / 2 : kGroupSize);
         check(is_half(*scales) && scales->ndim() == 2 && scales->shape(0) == w.rows &&
                   scales->shape(1) == w.groups() && (scales->flags() & py::array::c_style),
-              op, "scales must be contiguous float16 (rows, groups), got " + describe(*scales));
+              op,
+              [&] { return "scales must be contiguous float16 (rows, groups), got " + describe(*scales); });
         w.scales = static_cast<const uint16_t*>(scales->data());
     }
-    check(data.shape(1) == stored_cols, op,
-          "expected " + std::to_string(stored_cols) + " stored columns, got " + describe(data));
+    check(data.shape(1) == stored_cols, op, [&] {
+        return "expected " + std::to_string(stored_cols) + " stored columns, got " + describe(data);
+    });
     return w;
 }
 
@@ -88,7 +90,7 @@ HeadView heads_of(const py::array& a) {
     HeadView h;
     h.dtype = dtype_of(op, a);
     const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
-    check(a.ndim() == 4, op, "expected (batch, rows, heads, head_dim), got " + describe(a));
+    check(a.ndim() == 4, op, [&] { return "expected (batch, rows, heads, head_dim), got " + describe(a); });
     for (int i = 0; i < 4; ++i) check(a.strides(i) % item == 0, op, "unaligned strides");
     check(a.size() == 0 || a.shape(3) == 1 || a.strides(3) == item, op,
           "the values of a head must be contiguous");
@@ -191,7 +193,7 @@ void bind_ops(py::module_& m) {
         [](const FloatArray& clip, std::tuple<int64_t, int64_t, int64_t> tubelet, const PackedLinear& weight,
            const std::optional<py::array>& residual, py::array out, int threads) {
             check(clip.ndim() == 4, "tubelet_embed",
-                  "expected a (T, C, H, W) float32 clip, got " + describe(clip));
+                  [&] { return "expected a (T, C, H, W) float32 clip, got " + describe(clip); });
             const auto [t, h, w] = tubelet;
             const TubeletRows rows(clip.data(), {clip.shape(0), clip.shape(1), clip.shape(2), clip.shape(3)},
                                    {t, h, w});

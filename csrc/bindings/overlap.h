@@ -34,8 +34,9 @@ inline Extent extent(const ConstMatrix& m) {
 
 inline void check_apart(const char* op, const char* name, const Extent& input, const Matrix& out) {
     const Extent output = extent(as_const(out));
-    check(!(input.begin < output.end && output.begin < input.end), op,
-          std::string("the output overlaps ") + name + ", which is read after parts of it are written");
+    check(!(input.begin < output.end && output.begin < input.end), op, [&] {
+        return std::string("the output overlaps ") + name + ", which is read after parts of it are written";
+    });
 }
 
 // An operand that is read row by row before the same rows are written may be the output itself.

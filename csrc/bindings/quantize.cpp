@@ -10,8 +10,9 @@ void bind_quantize(py::module_& m) {
         "quantize",
         [](const FloatArray& weight, const std::string& kind, int threads) {
             check(kind == "q4" || kind == "q8", "quantize",
-                  "the kind must be 'q4' or 'q8', got '" + kind + "'");
-            check(weight.ndim() == 2, "quantize", "expected a 2-D float32 array, got " + describe(weight));
+                  [&] { return "the kind must be 'q4' or 'q8', got '" + kind + "'"; });
+            check(weight.ndim() == 2, "quantize",
+                  [&] { return "expected a 2-D float32 array, got " + describe(weight); });
             const bool q4 = kind == "q4";
             const int64_t rows = weight.shape(0), cols = weight.shape(1), groups = ceil_div(cols, kGroupSize);
             py::array data = q4 ? py::array(py::array_t<uint8_t>({rows, groups * kGroupSize / 2}))

@@ -14,8 +14,10 @@ void bind_recurrent(py::module_& m) {
            const std::string& isa, py::array out, int threads) {
             const char* op = "causal_conv";
             const ConstMatrix rows = matrix(op, x);
-            check(weight.ndim() == 2 && weight.shape(1) == rows.cols, op,
-                  "the weight must be (taps, " + std::to_string(rows.cols) + "), got " + describe(weight));
+            check(weight.ndim() == 2 && weight.shape(1) == rows.cols, op, [&] {
+                return "the weight must be (taps, " + std::to_string(rows.cols) + "), got " +
+                       describe(weight);
+            });
             const float* offsets = vector(op, "the bias", bias, rows.cols);
             const Matrix past = mutable_matrix(op, history), result = mutable_matrix(op, out);
             check_apart(op, "the input", extent(rows), result);

@@ -26,13 +26,13 @@ std::string shape_text(const py::array& array) {
 
 qora::ResizeFilter parse_filter(const std::string& name) {
     check(name == "bilinear" || name == "bicubic", "resize_u8",
-          "expected filter \"bilinear\" or \"bicubic\", got \"" + name + "\"");
+          [&] { return "expected filter \"bilinear\" or \"bicubic\", got \"" + name + "\""; });
     return name == "bilinear" ? qora::ResizeFilter::kBilinear : qora::ResizeFilter::kBicubic;
 }
 
 qora::ResizeRule parse_rule(const std::string& name) {
     check(name == "pil" || name == "torchvision" || name == "plain", "resize_u8",
-          "expected rule \"pil\", \"torchvision\" or \"plain\", got \"" + name + "\"");
+          [&] { return "expected rule \"pil\", \"torchvision\" or \"plain\", got \"" + name + "\""; });
     if (name == "pil") return qora::ResizeRule::kPil;
     return name == "plain" ? qora::ResizeRule::kPlain : qora::ResizeRule::kTorchvision;
 }
@@ -41,11 +41,12 @@ U8Array resize_array(const py::array& frames, int64_t out_height, int64_t out_wi
                      const std::string& filter, const std::string& rule, const std::optional<CropBox>& crop,
                      int num_threads) {
     const bool clip = frames.ndim() == 4;
-    check(
-        py::isinstance<U8Array>(frames) && (clip || frames.ndim() == 3) &&
-            frames.shape(frames.ndim() - 1) == 3 && (frames.flags() & py::array::c_style) != 0,
-        "resize_u8",
-        "expected a C-contiguous uint8 array of shape (H, W, 3) or (T, H, W, 3), got " + shape_text(frames));
+    check(py::isinstance<U8Array>(frames) && (clip || frames.ndim() == 3) &&
+              frames.shape(frames.ndim() - 1) == 3 && (frames.flags() & py::array::c_style) != 0,
+          "resize_u8", [&] {
+              return "expected a C-contiguous uint8 array of shape (H, W, 3) or (T, H, W, 3), got " +
+                     shape_text(frames);
+          });
     qora::ResizeSpec spec;
     spec.filter = parse_filter(filter);
     spec.rule = parse_rule(rule);
@@ -72,17 +73,22 @@ void lookup_array(const py::array& frames, const py::array& table, py::array out
                   int num_threads) {
     check(py::isinstance<U8Array>(frames) && frames.ndim() == 4 && frames.shape(3) == 3 &&
               (frames.size() == 0 || (frames.strides(3) == 1 && frames.strides(2) == 3)),
-          "lookup_u8",
-          "expected a uint8 array of shape (T, H, W, 3) with contiguous rows, got " + shape_text(frames));
+          "lookup_u8", [&] {
+              return "expected a uint8 array of shape (T, H, W, 3) with contiguous rows, got " +
+                     shape_text(frames);
+          });
     check(py::isinstance<F32Array>(table) && table.ndim() == 2 && table.shape(0) == 3 &&
               table.shape(1) == 256 && (table.flags() & py::array::c_style) != 0,
-          "lookup_u8", "expected a C-contiguous float32 table of shape (3, 256), got " + shape_text(table));
+          "lookup_u8", [&] {
+              return "expected a C-contiguous float32 table of shape (3, 256), got " + shape_text(table);
+          });
     check(py::isinstance<F32Array>(out) && out.ndim() == 4 && out.shape(0) == frames.shape(0) &&
               out.shape(1) == 3 && out.shape(2) == frames.shape(1) && out.shape(3) == frames.shape(2) &&
               (out.flags() & py::array::c_style) != 0 && out.writeable(),
-          "lookup_u8",
-          "expected a writable C-contiguous float32 output of shape (T, 3, H, W) for frames " +
-              shape_text(frames) + ", got " + shape_text(out));
+          "lookup_u8", [&] {
+              return "expected a writable C-contiguous float32 output of shape (T, 3, H, W) for frames " +
+                     shape_text(frames) + ", got " + shape_text(out);
+          });
     qora::FramesU8 view;
     view.data = static_cast<const uint8_t*>(frames.data());
     view.count = frames.shape(0);

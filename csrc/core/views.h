@@ -8,6 +8,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace qora {
 
@@ -44,9 +45,16 @@ inline ConstMatrix as_const(const Matrix& m) {
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-// Throws std::invalid_argument("op: message") unless the condition holds.
-inline void check(bool condition, const char* op, const std::string& message) {
-    if (!condition) throw std::invalid_argument(std::string(op) + ": " + message);
+// Throws std::invalid_argument("op: message") unless the condition holds. A message that has to be composed
+// is a function that composes it: most checks pass, and describing an array costs more than a small op.
+template <class Message>
+void check(bool condition, const char* op, const Message& message) {
+    static_assert(!std::is_same_v<Message, std::string>, "compose the message in a function");
+    if (condition) return;
+    if constexpr (std::is_invocable_v<const Message&>)
+        throw std::invalid_argument(std::string(op) + ": " + message());
+    else
+        throw std::invalid_argument(std::string(op) + ": " + message);
 }
 
 // Cache-line aligned, uninitialised, grow-only memory. Not shared between threads.

@@ -255,11 +255,16 @@ void attention(const KernelTable& table, Family family, const HeadView& q, const
           "expected at least one query, key and head");
     check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
               k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
-          op, "q " + describe(q) + ", k " + describe(k) + " and v " + describe(v) + " do not fit together");
-    check(q.head_dim <= 4096, op, "head_dim must be at most 4096, got " + std::to_string(q.head_dim));
-    check(out.rows == q.batch * q.rows && out.cols == q.heads * q.head_dim, op,
-          "the output must be (" + std::to_string(q.batch * q.rows) + ", " +
-              std::to_string(q.heads * q.head_dim) + ")");
+          op, [&] {
+              return "q " + describe(q) + ", k " + describe(k) + " and v " + describe(v) +
+                     " do not fit together";
+          });
+    check(q.head_dim <= 4096, op,
+          [&] { return "head_dim must be at most 4096, got " + std::to_string(q.head_dim); });
+    check(out.rows == q.batch * q.rows && out.cols == q.heads * q.head_dim, op, [&] {
+        return "the output must be (" + std::to_string(q.batch * q.rows) + ", " +
+               std::to_string(q.heads * q.head_dim) + ")";
+    });
 
     const Layout layout(table, family, q.head_dim, k.rows);
     const int64_t heads = q.batch * q.heads, blocks = ceil_div(q.rows, kBlockQueries);

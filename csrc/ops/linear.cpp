@@ -128,12 +128,14 @@ void check_complete(const char* op, const PackedLinear& weight) {
 void check_rows(const char* op, const RowSource& x, const PackedLinear& weight, const ConstMatrix& residual,
                 const Matrix& out, int64_t out_features) {
     check_complete(op, weight);
-    check(x.cols() == weight.in_features(), op,
-          "the input has " + std::to_string(x.cols()) + " features, the weight expects " +
-              std::to_string(weight.in_features()));
-    check(out.rows == x.rows() && out.cols == out_features, op,
-          "the output must be (" + std::to_string(x.rows()) + ", " + std::to_string(out_features) +
-              "), got (" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + ")");
+    check(x.cols() == weight.in_features(), op, [&] {
+        return "the input has " + std::to_string(x.cols()) + " features, the weight expects " +
+               std::to_string(weight.in_features());
+    });
+    check(out.rows == x.rows() && out.cols == out_features, op, [&] {
+        return "the output must be (" + std::to_string(x.rows()) + ", " + std::to_string(out_features) +
+               "), got (" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + ")";
+    });
     check(residual.empty() ||
               (residual.dtype == DType::kF32 && residual.rows == out.rows && residual.cols == out.cols),
           op, "the residual must be float32 with the shape of the output");
@@ -195,9 +197,10 @@ void linear(const char* op, const RowSource& x, const RowNorm& norm, const Packe
 void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activation activation,
          const PackedLinear& fc2, const ConstMatrix& residual, const Matrix& out, int num_threads) {
     check_rows("mlp", x, fc1, residual, out, fc2.out_features());
-    check(fc1.out_features() == fc2.in_features(), "mlp",
-          "the first layer gives " + std::to_string(fc1.out_features()) + " features, the second expects " +
-              std::to_string(fc2.in_features()));
+    check(fc1.out_features() == fc2.in_features(), "mlp", [&] {
+        return "the first layer gives " + std::to_string(fc1.out_features()) +
+               " features, the second expects " + std::to_string(fc2.in_features());
+    });
     check_complete("mlp", fc2);
     if (x.rows() == 0) return;
     const int64_t block = block_rows(x.rows(), fc1.kernels().mr, num_threads), width = fc1.out_features();

@@ -105,8 +105,9 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     check(out_features > 0 && in_features > 0, "pack_linear", "expected positive feature counts");
     check(family != Family::kI16, "pack_linear", "the i16 family serves attention only");
     // u8 times s8 summed over the input must fit int32.
-    check(family != Family::kI8 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear",
-          "int8 weights take at most 66311 input features, got " + std::to_string(in_features));
+    check(family != Family::kI8 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear", [&] {
+        return "int8 weights take at most 66311 input features, got " + std::to_string(in_features);
+    });
     steps_ = ceil_div(in_features, family_kr(family));
     panels_ = ceil_div(out_features, table.nr);
     panel_bytes_ = steps_ * table.nr * 4;
@@ -125,7 +126,7 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
 void PackedLinear::pack_row(int64_t n, const float* row) {
     const float high = abs_max(row, in_features_);
     check(std::isfinite(high), "pack_linear",
-          "output feature " + std::to_string(n) + " has a weight that is NaN or infinite");
+          [&] { return "output feature " + std::to_string(n) + " has a weight that is NaN or infinite"; });
     const int64_t nr = table_->nr;
     uint8_t* column = memory_.data() + n / nr * panel_bytes_ + n % nr * 4;
     const int64_t stride = nr * 4, k = in_features_;
@@ -166,11 +167,14 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
 }
 
 void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {
-    check(weight.cols == in_features_, "pack_linear",
-          "expected " + std::to_string(in_features_) + " input features, got " + std::to_string(weight.cols));
-    check(at >= 0 && at <= out_features_ - weight.rows, "pack_linear",
-          "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
-              " lie outside of " + std::to_string(out_features_));
+    check(weight.cols == in_features_, "pack_linear", [&] {
+        return "expected " + std::to_string(in_features_) + " input features, got " +
+               std::to_string(weight.cols);
+    });
+    check(at >= 0 && at <= out_features_ - weight.rows, "pack_linear", [&] {
+        return "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
+               " lie outside of " + std::to_string(out_features_);
+    });
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
     for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
     parallel_for(weight.rows, 16, num_threads, [&](int64_t begin, int64_t end) {

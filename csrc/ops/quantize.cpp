@@ -184,8 +184,10 @@ void quantise(WeightKind kind, const float* weight, int64_t rows, int64_t cols, 
                 if (!group(values, to, scales + r * groups + g)) bad_row.store(r);
             }
     });
-    check(bad_row < 0, "quantize",
-          "row " + std::to_string(bad_row) + " holds NaN, infinity or a value too large for an fp16 scale");
+    check(bad_row < 0, "quantize", [&] {
+        return "row " + std::to_string(bad_row) +
+               " holds NaN, infinity or a value too large for an fp16 scale";
+    });
 }
 
 }  // namespace qora

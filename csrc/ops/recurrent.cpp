@@ -20,15 +20,17 @@ const float* floats(const ConstMatrix& m, int64_t row) { return reinterpret_cast
 float* floats(const Matrix& m, int64_t row) { return reinterpret_cast<float*>(m.at(row)); }
 
 void check_rows(const char* op, const char* name, const ConstMatrix& m, int64_t rows, int64_t cols) {
-    check(m.dtype == DType::kF32 && m.rows == rows && m.cols == cols && m.block_cols == 0, op,
-          std::string(name) + " must be float32 (" + std::to_string(rows) + ", " + std::to_string(cols) +
-              "), got (" + std::to_string(m.rows) + ", " + std::to_string(m.cols) + ")");
+    check(m.dtype == DType::kF32 && m.rows == rows && m.cols == cols && m.block_cols == 0, op, [&] {
+        return std::string(name) + " must be float32 (" + std::to_string(rows) + ", " + std::to_string(cols) +
+               "), got (" + std::to_string(m.rows) + ", " + std::to_string(m.cols) + ")";
+    });
 }
 
 int64_t frames_of(const char* op, int64_t rows, int64_t tokens) {
-    check(tokens > 0 && rows % tokens == 0, op,
-          std::to_string(rows) + " rows are no whole number of frames of " + std::to_string(tokens) +
-              " tokens");
+    check(tokens > 0 && rows % tokens == 0, op, [&] {
+        return std::to_string(rows) + " rows are no whole number of frames of " + std::to_string(tokens) +
+               " tokens";
+    });
     return rows / tokens;
 }
 
@@ -37,7 +39,7 @@ int64_t frames_of(const char* op, int64_t rows, int64_t tokens) {
 void causal_conv(const KernelTable& table, const ConstMatrix& x, const float* weight, int64_t taps,
                  const float* bias, const Matrix& history, const Matrix& out, int num_threads) {
     const char* op = "causal_conv";
-    check(taps >= 2 && taps <= 64, op, "expected 2 to 64 taps, got " + std::to_string(taps));
+    check(taps >= 2 && taps <= 64, op, [&] { return "expected 2 to 64 taps, got " + std::to_string(taps); });
     const int64_t past = taps - 1, tokens = history.rows / past;
     check_rows(op, "the history", as_const(history), tokens * past, x.cols);
     check_rows(op, "the output", as_const(out), x.rows, x.cols);

@@ -277,22 +277,24 @@ std::string size_text(int64_t height, int64_t width) {
 }  // namespace
 
 void check_resize(int64_t count, int64_t height, int64_t width, const ResizeSpec& spec) {
-    check(count >= 0, kOp, "expected 0 frames or more, got " + std::to_string(count));
+    check(count >= 0, kOp, [&] { return "expected 0 frames or more, got " + std::to_string(count); });
     const auto side_ok = [](int64_t side) { return side >= 1 && side <= kMaxSide; };
     check(side_ok(height) && side_ok(width), kOp,
-          "expected frames with sides of 1 to 65536 pixels, got " + size_text(height, width));
-    check(side_ok(spec.out_height) && side_ok(spec.out_width), kOp,
-          "expected an output with sides of 1 to 65536 pixels, got " +
-              size_text(spec.out_height, spec.out_width));
+          [&] { return "expected frames with sides of 1 to 65536 pixels, got " + size_text(height, width); });
+    check(side_ok(spec.out_height) && side_ok(spec.out_width), kOp, [&] {
+        return "expected an output with sides of 1 to 65536 pixels, got " +
+               size_text(spec.out_height, spec.out_width);
+    });
     const auto inside = [](int64_t begin, int64_t size, int64_t limit) {
         return begin >= 0 && size >= 1 && size <= limit && begin <= limit - size;
     };
     check(inside(spec.crop_top, spec.crop_height, spec.out_height) &&
               inside(spec.crop_left, spec.crop_width, spec.out_width),
-          kOp,
-          "expected a crop inside the output of " + size_text(spec.out_height, spec.out_width) + ", got " +
-              size_text(spec.crop_height, spec.crop_width) + " at (" + std::to_string(spec.crop_top) + ", " +
-              std::to_string(spec.crop_left) + ")");
+          kOp, [&] {
+              return "expected a crop inside the output of " + size_text(spec.out_height, spec.out_width) +
+                     ", got " + size_text(spec.crop_height, spec.crop_width) + " at (" +
+                     std::to_string(spec.crop_top) + ", " + std::to_string(spec.crop_left) + ")";
+          });
     check(spec.rule != ResizeRule::kPlain || spec.filter == ResizeFilter::kBilinear, kOp,
           "expected the bilinear filter with the plain rule, got bicubic");
 }
