@@ -33,6 +33,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "hub": {"hub", "weights.atomic_file", "errors"},
     "fetching": {"hub", "loading", "weights", "errors"},
     "classifier": {"fetching", "hub", "loading", "prediction", "weights", "models", "ops", "video", "errors"},
+    "segments": {"prediction"},
     "cli": {"", "cli"},
 }
 

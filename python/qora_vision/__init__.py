@@ -19,7 +19,8 @@ from qora_vision.errors import (
 )
 from qora_vision.hub import CachedModel, ModelCache
 from qora_vision.ops import available_isas, cpu_info, set_num_threads
-from qora_vision.prediction import Prediction
+from qora_vision.prediction import Prediction, Window
+from qora_vision.segments import Segment, join_windows
 from qora_vision.weights.format import ModelHeader as ModelInfo
 from qora_vision.weights.format import read_header as read_info
 
@@ -35,11 +36,14 @@ __all__ = [
     "ModelInfo",
     "Prediction",
     "QoraVisionError",
+    "Segment",
     "VideoClassifier",
     "VideoError",
+    "Window",
     "__version__",
     "available_isas",
     "cpu_info",
+    "join_windows",
     "list_models",
     "load",
     "read_info",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -27,8 +27,8 @@ from qora_vision.loading import (
 from qora_vision.models.base import Config
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.ops import Compute, Engine
-from qora_vision.prediction import Prediction, best_classes
-from qora_vision.video import Preprocessing, as_frames, load_clips
+from qora_vision.prediction import Prediction, Window, best_classes
+from qora_vision.video import ClipWindow, Preprocessing, SlidingWindow, as_frames, iter_windows, load_clips
 from qora_vision.weights.format import write_model
 
 FloatArray = NDArray[np.float32]
@@ -214,6 +214,69 @@ class VideoClassifier:
         logits, embedding = self._run(clips, progress)
         timings = {"preprocess": prepared - started, "forward": time.perf_counter() - prepared}
         return best_classes(logits.mean(axis=0), embedding.mean(axis=0), self.labels, top_k, timings)
+
+    def classify_windows(
+        self,
+        frames: Frames,
+        top_k: int = 5,
+        channel_order: Literal["rgb", "bgr"] = "rgb",
+        *,
+        stride: int | None = None,
+        hop: int | None = None,
+        fps: float | None = None,
+    ) -> Iterator[Window]:
+        """Slide a window over a video and name what each shows, as soon as it is complete.
+
+        The video is decoded once, and memory holds the resized frames of one window, whatever its length.
+        `qora_vision.join_windows` makes segments of the result.
+
+        Parameters
+        ----------
+        frames
+            What `classify` takes. An iterable is read frame by frame and not held: it may be endless.
+        top_k, channel_order
+            As in `classify`.
+        stride
+            Step between the frames of a window; None: the model's own. A window spans
+            ``(num_frames - 1) * stride + 1`` frames.
+        hop
+            Step between windows, in frames; None: half a window. A last window covers what is left at the
+            end; a video shorter than one window is one window, over which the model's frames are spread.
+        fps
+            Frames per second of folders, arrays and iterables, which carry no time; None: 25.
+
+        Yields
+        ------
+        Window
+            (start, end, prediction), times in seconds from the first frame.
+
+        Raises
+        ------
+        VideoError, OSError, ValueError
+            As `classify` does.
+        """
+        self._check_top_k(top_k)
+        window = SlidingWindow(
+            self.preprocessing,
+            stride=stride,
+            hop=hop,
+            channel_order=channel_order,
+            num_threads=self._engine.threads or 0,
+        )
+        # A generator would find a wrong argument at the first window; this way it is found here.
+        return self._classify_each(iter_windows(frames, window, fps=fps), top_k)
+
+    def _classify_each(self, windows: Iterator[ClipWindow], top_k: int) -> Iterator[Window]:
+        while True:
+            started = time.perf_counter()
+            window = next(windows, None)
+            if window is None:
+                return
+            prepared = time.perf_counter()
+            logits, embedding = self._run(window.clip[None])
+            timings = {"preprocess": prepared - started, "forward": time.perf_counter() - prepared}
+            prediction = best_classes(logits[0], embedding[0], self.labels, top_k, timings)
+            yield Window(window.start, window.end, prediction)
 
     def embed(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,22 @@ class Prediction:
             )
         ]
         return {"predictions": classes, "timings": dict(self.timings)}
+
+
+class Window(NamedTuple):
+    """What was seen in one window of a video.
+
+    Attributes
+    ----------
+    start, end
+        Seconds from the first frame of the video.
+    prediction
+        The window's classes.
+    """
+
+    start: float
+    end: float
+    prediction: Prediction
 
 
 def best_classes(

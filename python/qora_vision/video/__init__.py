@@ -12,14 +12,18 @@ from qora_vision.video.images import list_images, read_frames_dir, read_image
 from qora_vision.video.preprocess import Preprocessing
 from qora_vision.video.sampling import dense_indices, temporal_view_indices, uniform_indices, view_indices
 from qora_vision.video.sources import FrameSource, as_frames
+from qora_vision.video.windows import ClipWindow, SlidingWindow, iter_windows
 
 __all__ = [
+    "ClipWindow",
     "FrameSource",
     "Preprocessing",
+    "SlidingWindow",
     "VideoInfo",
     "VideoReader",
     "as_frames",
     "dense_indices",
+    "iter_windows",
     "list_images",
     "load_clips",
     "read_frames_dir",

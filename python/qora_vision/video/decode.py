@@ -121,6 +121,11 @@ class VideoReader:
         return self._peek(lambda capture: _count_hint(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     @property
+    def fps(self) -> float | None:
+        """Nominal frames per second by the container, None if it says nothing usable."""
+        return self._peek(_rate)
+
+    @property
     def codec(self) -> str:
         """Four-character code of the video stream, such as "h264"; empty if unknown."""
         return self._peek(_codec)
@@ -152,8 +157,7 @@ class VideoReader:
                 first = last
                 height, width = self._retrieve(capture, index, None).shape[:2]
                 rotation = _rotation(capture.get(cv2.CAP_PROP_ORIENTATION_META))
-                rate = capture.get(cv2.CAP_PROP_FPS)
-                fps = rate if math.isfinite(rate) and rate > 0 else None
+                fps = _rate(capture)
             count = index + 1
         duration = None
         if fps is not None and math.isfinite(last - first) and last >= first:
@@ -191,6 +195,23 @@ class VideoReader:
         for index, capture in self._grabs():
             frame = self._retrieve(capture, index, None)
             yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+    def stream(self, transform: Callable[[NDArray[np.uint8]], T]) -> Iterator[tuple[float, T]]:
+        """Apply `transform` to every frame as it comes; yields its time stamp in seconds with the result.
+
+        `transform` gets what it gets in `pick`. Stamps are the container's, and may be anything: NaN, equal
+        or falling in damaged files.
+
+        Raises
+        ------
+        VideoError
+            If not one frame decodes.
+        """
+        buffer: NDArray[np.uint8] | None = None
+        for index, capture in self._grabs():
+            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+            buffer = self._retrieve(capture, index, buffer)
+            yield seconds, transform(buffer)
 
     def pick(self, indices: Iterable[int], transform: Callable[[NDArray[np.uint8]], T]) -> dict[int, T]:
         """Apply `transform` to the frames of these numbers, as they come, and keep the results by number.
@@ -340,6 +361,11 @@ def _grab(capture: cv2.VideoCapture) -> bool:
 
 def _count_hint(value: float) -> int | None:
     return int(value) if math.isfinite(value) and 1 <= value < _LARGEST_COUNT else None
+
+
+def _rate(capture: cv2.VideoCapture) -> float | None:
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if math.isfinite(rate) and rate > 0 else None
 
 
 def _rotation(value: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -46,6 +46,20 @@ class FrameSource(ABC):
     ) -> tuple[int, dict[int, T]]:
         """`pick` what `choose` names for the true number of frames; returns that number too."""
 
+    @abstractmethod
+    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+        """Apply `transform` to every frame in order; yields its time stamp in seconds, if it has one, too."""
+
+    @property
+    def fps(self) -> float | None:
+        """Nominal frames per second, None if the source has none."""
+        return None
+
+    @property
+    @abstractmethod
+    def promised_frames(self) -> int | None:
+        """How many frames there seem to be; good for a progress bar and no more. None: nobody knows."""
+
 
 class VideoFile(FrameSource):
     """A video file; see `VideoReader.select` for what a selection costs."""
@@ -68,6 +82,23 @@ class VideoFile(FrameSource):
         with VideoReader(self.path) as reader:
             return reader.select(choose, transform)
 
+    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+        """Decode the clip once, keeping nothing."""
+        with VideoReader(self.path) as reader:
+            yield from reader.stream(transform)
+
+    @property
+    def fps(self) -> float | None:
+        """As the container says."""
+        with VideoReader(self.path) as reader:
+            return reader.fps
+
+    @property
+    def promised_frames(self) -> int | None:
+        """As the container says, right or wrong."""
+        with VideoReader(self.path) as reader:
+            return reader.promised_frames
+
 
 class _Counted(FrameSource):
     """A source whose length is known and whose frames are at hand in any order."""
@@ -86,6 +117,14 @@ class _Counted(FrameSource):
         self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
     ) -> tuple[int, dict[int, T]]:
         return self._total(), self.pick(choose(self._total()), transform)
+
+    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+        for index in range(self._total()):
+            yield None, transform(self._frame(index))
+
+    @property
+    def promised_frames(self) -> int | None:
+        return self._total()
 
 
 class ImageFolder(_Counted):
