@@ -32,7 +32,9 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "loading": {"conversion", "weights", "models", "layers", "ops", "video", "errors"},
     "hub": {"hub", "weights.atomic_file", "errors"},
     "fetching": {"hub", "loading", "weights", "errors"},
-    "classifier": {"fetching", "hub", "loading", "prediction", "weights", "models", "ops", "video", "errors"},
+    "calibration": {"calibration", "conversion", "loading", "models", "ops", "video", "weights", "errors"},
+    "classifier": {"calibration", "fetching", "hub", "loading", "prediction"}
+    | {"weights", "models", "ops", "video", "errors"},
     "segments": {"prediction"},
     "cli": {"", "cli"},
 }

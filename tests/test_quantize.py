@@ -42,7 +42,7 @@ def integers(tensor: QuantizedTensor) -> NDArray:
 def worst_value(kind: str, groups: NDArray) -> NDArray:
     """Root mean square error of a group (..., 32) that no search may exceed: (..., 1).
 
-    One candidate divides the peak by 7.75 to 8.04 (q4) or 126.6 to 127.4 (q8): it is off by half a step, and by
+    One candidate divides the peak by 7.75 to 8.04 (q4) or 126.6 to 127.4 (q8): it is off by half a step, by
     up to 1.1 for a value that the far end of -8..7 cuts off. The best of all candidates is as good. To that
     comes how the scale is rounded: relative to half a unit of half precision, or to half its smallest step.
     """

@@ -12,23 +12,30 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qora_vision.calibration import calibrate as calibrate_model
 from qora_vision.errors import VideoError
-from qora_vision.fetching import load_from_hub
-from qora_vision.hub import parse_reference
+from qora_vision.fetching import load_source
 from qora_vision.loading import (
     LoadedModel,
     Progress,
     ValueRange,
     Weights,
     check_choices,
-    load_model,
     with_labels,
 )
 from qora_vision.models.base import Config
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.ops import Compute, Engine
 from qora_vision.prediction import Prediction, Window, best_classes
-from qora_vision.video import ClipWindow, Preprocessing, SlidingWindow, as_frames, iter_windows, load_clips
+from qora_vision.video import (
+    ClipWindow,
+    FrameSource,
+    Preprocessing,
+    SlidingWindow,
+    as_frames,
+    iter_windows,
+    load_clips,
+)
 from qora_vision.weights.format import write_model
 
 FloatArray = NDArray[np.float32]
@@ -46,6 +53,7 @@ def load(
     threads: int | None = None,
     value_range: ValueRange | None = None,
     labels: str | PathLike[str] | Sequence[str] | None = None,
+    calibrate: Sequence[Frames] | None = None,
     progress: Progress | None = None,
 ) -> VideoClassifier:
     """Load a video classifier.
@@ -70,6 +78,10 @@ def load(
         "hf", what the Hugging Face processor computes ([-3, 1] as published). docs/video.md says more.
     labels
         Class names in place of the model's own: a sequence, or a file (one a line, or JSON).
+    calibrate
+        Clips, each as `VideoClassifier.classify` takes them, on whose activations the quantised weights of a
+        checkpoint are rounded (GPTQ): a dozen of the kind that the model is for. The file and the speed are
+        those of plain rounding; loading takes minutes. docs/quantisation.md says what it gains.
     progress
         Called with (done, total, what) while weights are quantised.
 
@@ -85,6 +97,8 @@ def load(
         If a model of the hub cannot be fetched (an `OSError`).
     CheckpointError, ModelFileError
         If it is damaged, incomplete or of an unsupported architecture; both are `ValueError`s.
+    VideoError
+        If a clip to calibrate on cannot be read.
     IsaError
         If `QORA_VISION_ISA` names an instruction set that this CPU lacks.
     ValueError
@@ -92,21 +106,26 @@ def load(
     """
     engine = Engine(compute, threads=threads)
     check_choices(weights, value_range)
-    reference = parse_reference(src) if isinstance(src, str) and not Path(src).exists() else None
-    if reference is None:
-        model = load_model(
-            Path(src), weights=weights, value_range=value_range, threads=threads or 0, progress=progress
-        )
-    else:
-        model = load_from_hub(
-            reference,
-            weights=weights or "q4",
-            value_range=value_range or "original",
-            threads=threads or 0,
-            progress=progress,
-        )
+    # What is wrong with a clip's path shows before any work.
+    sources = None if calibrate is None else _clips_of(calibrate)
     names = labels if isinstance(labels, Sequence | None) else Path(labels)
-    return VideoClassifier(with_labels(model, names), engine)
+    model = load_source(
+        src,
+        weights=weights if sources is None else "f32",
+        value_range=value_range,
+        threads=threads or 0,
+        progress=progress,
+    )
+    model = with_labels(model, names)
+    if sources is not None:
+        model = calibrate_model(model, weights or "q4", sources, threads=threads, progress=progress)
+    return VideoClassifier(model, engine)
+
+
+def _clips_of(calibrate: Sequence[Frames]) -> list[FrameSource]:
+    if isinstance(calibrate, str | PathLike | np.ndarray):
+        raise ValueError("calibrate must be a sequence of clips, not a single one")
+    return [as_frames(frames, "rgb") for frames in calibrate]
 
 
 def list_models() -> list[dict[str, str]]:

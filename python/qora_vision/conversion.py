@@ -106,7 +106,7 @@ class CheckpointTensors(Mapping[str, Tensor]):
         spec, source = self._specs[name], self._sources[name]
         values = source.read(self._checkpoint).reshape(spec.shape)
         try:
-            tensor = _store(values, spec, self._weights, self._threads)
+            tensor = store(values, spec, self._weights, self._threads)
         except ValueError as error:
             theirs = ", ".join(map(repr, source.names))
             raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
@@ -145,7 +145,14 @@ def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]
     )
 
 
-def _store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
+def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
+    """Return a tensor in the form that its spec and the wanted precision make of it.
+
+    Raises
+    ------
+    ValueError
+        If it is not of floating-point numbers, or holds one that the form cannot.
+    """
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floating-point values, got {values.dtype}")
     if spec.storage == "weight" and weights in ("q4", "q8"):

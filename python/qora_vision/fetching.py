@@ -1,12 +1,13 @@
-"""From a name on the Hugging Face hub to a model: fetched once, converted once, then read from the cache."""
+"""From a path or a name on the hub to a model: the latter is fetched and converted once, then cached."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 from qora_vision.errors import ModelFileError
-from qora_vision.hub import Listing, ModelCache, Reference, download, find_listing
+from qora_vision.hub import Listing, ModelCache, Reference, download, find_listing, parse_reference
 from qora_vision.loading import (
     PROCESSOR_FILES,
     LoadedModel,
@@ -14,10 +15,34 @@ from qora_vision.loading import (
     ValueRange,
     Weights,
     import_checkpoint,
+    load_model,
     read_own_file,
 )
 from qora_vision.weights.checkpoints import FILE_NAMES
 from qora_vision.weights.format import write_model
+
+
+def load_source(
+    src: str | PathLike[str],
+    *,
+    weights: Weights | None,
+    value_range: ValueRange | None,
+    threads: int,
+    progress: Progress | None,
+) -> LoadedModel:
+    """Load a path, or where there is none, a model of the hub; see `qora_vision.load` for the arguments."""
+    reference = parse_reference(src) if isinstance(src, str) and not Path(src).exists() else None
+    if reference is None:
+        return load_model(
+            Path(src), weights=weights, value_range=value_range, threads=threads, progress=progress
+        )
+    return load_from_hub(
+        reference,
+        weights=weights or "q4",
+        value_range=value_range or "original",
+        threads=threads,
+        progress=progress,
+    )
 
 
 def load_from_hub(

@@ -19,6 +19,7 @@ EPILOG = """\
 examples:
   qora-vision convert path/to/vivit-b-16x2-kinetics400 -o vivit.qora-vision
   qora-vision convert path/to/checkpoint -o vivit-f16.qora-vision --weights f16 --labels names.txt
+  qora-vision convert path/to/checkpoint -o vivit.qora-vision --calibrate clips/*.mp4
 
 An existing file is replaced only after the new one is complete on disk.
 """
@@ -35,6 +36,13 @@ def add_parser(verbs: Verbs) -> None:
         help="checkpoint directory, OWNER/NAME on the Hugging Face hub, or a .qora-vision file",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
+    parser.add_argument(
+        "--calibrate",
+        metavar="CLIP",
+        nargs="+",
+        help="round q4 or q8 weights so that the outputs of layers change little on these videos and folders "
+        "of images: a dozen of the kind that the model is for; takes minutes",
+    )
     add_json_option(parser, "what was written as a JSON object")
     add_conversion_options(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -48,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             value_range=arguments.value_range,
             labels=arguments.labels,
+            calibrate=arguments.calibrate,
             progress=progress,
         )
     model.save(arguments.output)
@@ -58,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "output": str(arguments.output),
                 "architecture": model.architecture,
                 "weights": model.quantization,
+                "calibration": model.provenance.get("calibration"),
                 "file_size": size,
             }
         )
