@@ -99,7 +99,7 @@ def main() -> None:
     for inputs in (DIM, HIDDEN):
         x = rng.standard_normal((ROWS, inputs), np.float32)
         forms = stored_weights(rng.standard_normal((DIM, inputs), np.float32) / np.float32(inputs) ** 0.5)
-        for family, kind in (("f32", "f32"), ("bf16", "f32"), ("i8", "f32"), ("i8", "q4")):
+        for family, kind in (("f32", "f32"), ("bf16", "f32"), ("i8", "f32"), ("i8", "q4"), ("q4", "q4")):
             label = f"linear {inputs} to {DIM}, {family}, {kind} weights"
             show(label, lambda isa, f=family, x=x, form=forms[kind]: linear_error(isa, f, x, form))
     for family in ("f32", "bf16", "i16"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from qora_vision import _core
 from qora_vision.ops import default_isa
 
-FAMILIES = ("f32", "bf16", "i16", "i8")
+FAMILIES = ("f32", "bf16", "i16", "i8", "q4")
 
 
 def measure_peaks(threads: int) -> dict[str, float]:

@@ -104,6 +104,24 @@ def int8_weight(weight: NDArray, model: bool) -> Bounded:
     return Bounded(weight.astype(np.float64), np.broadcast_to(step * (0.5 + 256 * U), weight.shape))
 
 
+def q4_weight(weight: NDArray) -> Bounded:
+    """Weights of the q4 family: a group's scale is rounded to a whole number of steps.
+
+    The step of an output feature is 255 sum|w| / 2^31 (less half of every |q| <= 8, and one), or the largest
+    scale / 32767; a scale is at most the largest weight of its group, which has |q| >= 1, and at least an
+    eighth of it. So |q| <= 8 |w| / max|w|.
+    """
+    size = np.abs(weight).astype(np.float64)
+    columns = size.shape[-1]
+    groups = -(-columns // reference.GROUP_SIZE)
+    largest = np.maximum.reduceat(size, np.arange(groups) * reference.GROUP_SIZE, axis=-1)
+    room = (2.0**31 - 1) / 255 - 4.0 * reference.GROUP_SIZE * groups - 1
+    step = np.maximum(size.sum(axis=-1) / room, largest.max(axis=-1) / 32767)[:, None]
+    top = largest.repeat(reference.GROUP_SIZE, axis=-1)[:, :columns]
+    q = 8.0 * size / np.where(top > 0, top, 1.0)
+    return Bounded(weight.astype(np.float64), 0.5 * step * q * (1 + 4 * U) + U * size)
+
+
 def layer_norm(x: NDArray, gamma: NDArray, beta: NDArray, eps: float) -> Bounded:
     """Two passes: the mean, then the squares of what is left.
 
@@ -204,7 +222,7 @@ def product(family: str, a: Bounded, w: Bounded) -> Bounded:
     value = a.value @ w.value.T
     w_size = np.abs(w.value) + w.error
     error = np.abs(a.value) @ w.error.T + a.error @ w_size.T
-    if family == "i8":
+    if family in ("i8", "q4"):
         return Bounded(value, error + 3 * U * (np.abs(value) + error))
     n = a.value.shape[-1]
     size = (np.abs(a.value) + a.error) @ w_size.T
@@ -218,7 +236,8 @@ def affine(family: str, a: Bounded, weight: NDArray, bias: NDArray | None, model
     elif family == "bf16":
         y = product(family, as_bf16(a, model), as_bf16(exactly(weight), model))
     else:
-        y = product(family, int8_rows(a, model), int8_weight(weight, model))
+        w = q4_weight(weight) if family == "q4" else int8_weight(weight, model)
+        y = product(family, int8_rows(a, model), w)
     return y if bias is None else rounded(Bounded(y.value + bias.astype(np.float64), y.error))
 
 

@@ -13,7 +13,7 @@ from qora_vision.ops import PackedLinear, available_isas, quantize
 
 # test_isa.py checks this list against what the operating system says of the CPU: nothing drops out unnoticed.
 ISAS = available_isas()
-LINEAR_FAMILIES = ("f32", "bf16", "i8")
+LINEAR_FAMILIES = ("f32", "bf16", "i8", "q4")
 ATTENTION_FAMILIES = ("f32", "bf16", "i16")
 WEIGHT_KINDS = ("q4", "q8", "f16", "f32")
 ACTIVATIONS = (None, "gelu", "gelu_tanh")
@@ -87,16 +87,24 @@ class Layer:
 def layer(
     rng: np.random.Generator, isa: str, family: str, kind: str, out_features: int, in_features: int
 ) -> Layer:
+    """Random weights in one stored form; the q4 family has one form alone."""
     weight = floats(rng, out_features, in_features) / np.sqrt(np.float32(in_features))
     bias = framed_vector(floats(rng, out_features))
     packed = PackedLinear(isa, family, out_features, in_features)
-    if kind in ("q4", "q8"):
-        tensor = quantize(weight, kind)
-        packed.set_rows(0, tensor.data, tensor.scales, bias)
-        return Layer(packed, tensor.dequantize(), bias)
+    return Layer(packed, set_weight(packed, 0, weight, bias, kind), bias)
+
+
+def set_weight(
+    packed: PackedLinear, at: int, weight: NDArray, bias: NDArray | None, kind: str = "f32", threads: int = 0
+) -> NDArray[np.float32]:
+    """Set rows from a float32 weight in a stored form (q4 where the family is q4); what that stands for."""
+    if packed.family == "q4" or kind in ("q4", "q8"):
+        tensor = quantize(weight, "q4" if packed.family == "q4" else kind)
+        packed.set_rows(at, tensor.data, tensor.scales, bias, threads)
+        return tensor.dequantize()
     plain = weight.astype(np.float16 if kind == "f16" else np.float32)
-    packed.set_rows(0, plain, None, bias)
-    return Layer(packed, plain.astype(np.float32), bias)
+    packed.set_rows(at, plain, None, bias, threads)
+    return plain.astype(np.float32)
 
 
 def norm_params(rng: np.random.Generator, n: int) -> tuple[NDArray, NDArray, float]:

@@ -40,12 +40,14 @@ WEIGHT_NOISE = {
 # From the arithmetic. bf16: both operands keep 8 bits, so that a value m 2^e with 1 <= m < 2 is off by a
 # uniform error up to 2^(e-8); over values spread evenly in log m, 1/m^2 is 3 / (8 ln 2) on average. i8:
 # activations take 255 steps over the range of a row (after GELU, range and deviation shrink alike), weights
-# 127 steps up to the largest of their column. i16, in attention alone: 1023 steps up to the largest value of
+# 127 steps up to the largest of their column. q4: the same activations, and next to nothing from the weights,
+# whose stored bits are kept. i16, in attention alone: 1023 steps up to the largest value of
 # a column, queries and keys of 4095 steps.
 ARITHMETIC_NOISE = {
     "f32": 0.0,
     "bf16": 2.0**-8 * math.sqrt(2 / 3 * 3 / (8 * math.log(2))),
     "i8": math.hypot(_ROW_RANGE / 255, _ROW_MAX / 127) * _UNIFORM,
+    "q4": _ROW_RANGE / 255 * _UNIFORM,
     "i16": math.hypot(_ROW_MAX / 1023, math.sqrt(2) * _ROW_MAX / 4095) * _UNIFORM,
 }
 

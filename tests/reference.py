@@ -211,6 +211,21 @@ def int8_weight(weight: NDArray[np.float32]) -> tuple[Floats, Floats]:
     return np.rint(weight * (np.float32(1) / scale)).astype(np.float64), scale.astype(np.float64)
 
 
+def q4_weight(data: NDArray, scales: NDArray[np.float16], columns: int) -> tuple[Floats, Floats]:
+    """What the q4 family makes of stored weights: their values, and the integers multiplier * q.
+
+    Scales become multiples of one step for each output feature: sums of 255 |multiplier q| fit an int32.
+    """
+    scales = scales.astype(np.float64)
+    q = dequantize("q4", data, np.ones_like(scales), columns)
+    size = np.add.reduceat(np.abs(q), np.arange(0, columns, GROUP_SIZE), axis=1)
+    room = (2**31 - 1) / 255 - 0.5 * size.sum(axis=1) - 1
+    step = np.maximum((np.abs(scales) * size).sum(axis=1) / room, np.abs(scales).max(axis=1) / 32767)
+    step = np.where(step > 0, step, 1.0)[:, None]
+    whole = np.rint(scales / step).repeat(GROUP_SIZE, axis=1)[:, :columns] * q
+    return whole * step, whole
+
+
 def int16(x: NDArray[np.float32], limit: int, axis: int | tuple[int, ...]) -> tuple[Floats, Floats]:
     """Symmetric integers -limit..limit and their scale, one for all values along `axis`."""
     x = np.asarray(x, np.float32)

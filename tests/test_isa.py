@@ -118,8 +118,9 @@ def test_a_wrong_environment_does_not_stop_an_engine_that_is_told() -> None:
 def test_tables_make_sense(isa: str) -> None:
     info = _core.table_info(isa)
     assert info["nr"] % 16 == 0
-    assert set(info["mr"]) == {"f32", "bf16", "i16", "i8"} and min(info["mr"].values()) >= 1
-    assert info["auto_quantized"] in LINEAR_FAMILIES and info["auto_float"] in ("f32", "bf16")
+    assert set(info["mr"]) == {"f32", "bf16", "i16", "i8", "q4"} and min(info["mr"].values()) >= 1
+    assert info["auto_q4"] in LINEAR_FAMILIES and info["auto_q8"] in ("f32", "bf16", "i8")
+    assert info["auto_float"] in ("f32", "bf16")
     assert info["auto_attention"] in ATTENTION_FAMILIES
     assert cpu_info()["isas"] == ISAS and default_isa() in ISAS
 
@@ -129,17 +130,19 @@ def test_tables_make_sense(isa: str) -> None:
 def test_an_engine_uses_the_families_it_promises(isa: str, compute: str) -> None:
     engine = Engine(compute, isa=isa, threads=2)
     info = _core.table_info(isa)
-    auto = (info["auto_quantized"], info["auto_float"], info["auto_attention"])
-    wanted = {"auto": auto, "bf16": ("bf16",) * 3, "exact": ("f32",) * 3}[compute]
-    assert (engine.quantized_family, engine.float_family, engine.attention_family) == wanted
+    auto = tuple(info[f"auto_{use}"] for use in ("q4", "q8", "float", "attention"))
+    wanted = {"auto": auto, "bf16": ("bf16",) * 4, "exact": ("f32",) * 4}[compute]
+    families = (engine.q4_family, engine.q8_family, engine.float_family, engine.attention_family)
+    assert families == wanted
     rng = np.random.default_rng(91)
     weight, x = floats(rng, 20, 40), activations(rng, 6, 40)
     bias = floats(rng, 20)
-    tensor = quantize(weight, "q8")
+    q4, q8 = quantize(weight, "q4"), quantize(weight, "q8")
     for stored, plain, family in (
-        (weight, weight, wanted[1]),
-        (weight.astype(np.float16), weight.astype(np.float16).astype(np.float32), wanted[1]),
-        (tensor, tensor.dequantize(), wanted[0]),
+        (weight, weight, wanted[2]),
+        (weight.astype(np.float16), weight.astype(np.float16).astype(np.float32), wanted[2]),
+        (q4, q4.dequantize(), wanted[0]),
+        (q8, q8.dequantize(), wanted[1]),
     ):
         packed = engine.pack([stored], [bias])
         assert packed.family == family
@@ -149,7 +152,7 @@ def test_an_engine_uses_the_families_it_promises(isa: str, compute: str) -> None
     q = floats(rng, 1, 6, 2, 16)
     out = np.empty((6, 32), np.float32)
     engine.attention(q, q, q, out)
-    bounds.assert_within(out, bounds.attention(wanted[2], q, q, q, 0.25), f"{compute} attention")
+    bounds.assert_within(out, bounds.attention(wanted[3], q, q, q, 0.25), f"{compute} attention")
 
 
 @pytest.mark.parametrize("kind", WEIGHT_KINDS)

@@ -20,6 +20,7 @@ from kernel_cases import (
     guarded,
     layer,
     norm_params,
+    set_weight,
     tile,
 )
 from numpy.typing import NDArray
@@ -29,8 +30,8 @@ from qora_vision import _core
 pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", LINEAR_FAMILIES)]
 
 # Dwords of a panel that are used before the next (csrc/ops/linear.cpp), and values in a dword.
-BLOCK_STEPS = 1024
-KR = {"f32": 1, "bf16": 2, "i8": 4}
+BLOCK_STEPS = 192
+KR = {"f32": 1, "bf16": 2, "i8": 4, "q4": 4}
 MAX_BLOCK_ROWS = 192
 
 
@@ -148,8 +149,7 @@ def test_a_layer_of_several_tensors_and_without_bias(isa: str, family: str) -> N
     weight, bias, at = [], [], 0
     for i, size in enumerate(sizes):
         part = layer(rng, isa, family, "f32", size, in_features)
-        packed.set_rows(at, part.weight, None, None if i == 1 else part.bias)
-        weight.append(part.weight)
+        weight.append(set_weight(packed, at, part.weight, None if i == 1 else part.bias))
         bias.append(np.zeros_like(part.bias) if i == 1 else part.bias)
         at += size
     assert (packed.out_features, packed.in_features, packed.family) == (at, in_features, family)
@@ -230,7 +230,7 @@ def test_not_finite_residual_and_bias(isa: str, family: str) -> None:
     assert np.array_equal(np.delete(got, 2 * 19 + 18), np.delete(clean, 2 * 19 + 18))
     bias = weights.bias.copy()
     bias[7] = np.inf
-    weights.packed.set_rows(0, weights.weight, None, bias)
+    set_weight(weights.packed, 0, weights.weight, bias)
     assert np.isposinf(run(x, weights)[:, 7]).all()
 
 
@@ -259,19 +259,19 @@ def test_weights_of_zero_and_of_one_column(isa: str, family: str) -> None:
     weight[3, 5] = -2.5
     weight[9] = 1e-3
     packed = _core.PackedLinear(isa, family, 18, 40)
-    packed.set_rows(0, weight, None, None)
+    sparse = Layer(packed, set_weight(packed, 0, weight, None), np.zeros(18, np.float32))
     x = activations(rng, 7, 40)
-    check(family, x, Layer(packed, weight, np.zeros(18, np.float32)), "sparse weight")
-    assert not run(x, Layer(packed, weight, np.zeros(18, np.float32)))[:, 0].any()
+    check(family, x, sparse, "sparse weight")
+    assert not run(x, sparse)[:, 0].any()
 
 
 def test_the_largest_integer_sums(isa: str, family: str) -> None:
-    """255 x 127 in every product: sums of int8 products must neither saturate nor wrap."""
+    """255 x 127 (q4: 255 x 8) in every product: sums of int8 products must neither saturate nor wrap."""
     in_features = 3072
     weight = np.ones((17, in_features), np.float32)
     weight[1::2] *= -1
     packed = _core.PackedLinear(isa, family, 17, in_features)
-    packed.set_rows(0, weight, None, None)
+    assert np.array_equal(set_weight(packed, 0, weight, None), weight)
     x = np.full((3, in_features), 2.0, np.float32)
     x[1] *= -1
     check(family, x, Layer(packed, weight, np.zeros(17, np.float32)), "extremes")

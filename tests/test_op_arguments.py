@@ -118,6 +118,7 @@ def test_mlp_refuses(index: int) -> None:
 Q, KV = ones(2, 3, 4, 8), ones(2, 5, 4, 8)
 BAD_ATTENTION: list[tuple[dict[str, Any], str]] = [
     ({"family": "i8"}, "family must be f32, bf16 or i16"),
+    ({"family": "q4"}, "family must be f32, bf16 or i16"),
     ({"family": "f64"}, "unknown operand family 'f64'"),
     ({"isa": "mmx"}, "unknown instruction set 'mmx'"),
     ({"q": ones(3, 4, 8)}, r"expected \(batch, rows, heads, head_dim\)"),
@@ -238,6 +239,7 @@ def test_layers_that_cannot_be_made() -> None:
         ("f32", 4, 0, "positive"),
         ("f32", -1, 8, "positive"),
         ("i8", 4, 66312, "at most 66311 input features, got 66312"),
+        ("q4", 4, 66312, "at most 66311 input features, got 66312"),
     ):
         with pytest.raises(ValueError, match=message):
             PackedLinear(ISA, family, out_features, in_features)
@@ -285,17 +287,18 @@ for rows, width, out in ((1, 1, 1), (3, 17, 19), (7, 33, 65), (5, 31, 47)):
     _core.gated_recurrence(
         *several[:3], -np.abs(gamma), several[3], False, floats(1, width), isa, floats(rows, width), 1
     )
-    for family in ("f32", "bf16", "i8"):
+    for family in ("f32", "bf16", "i8", "q4"):
         weight = _core.PackedLinear(isa, family, out, width)
         groups = -(-width // 32)
         scales = fenced(rng.uniform(0, 1, (out, groups)).astype(np.float16))
         q8 = fenced(rng.integers(-9, 9, (out, groups * 32)).astype(np.int8))
         q4 = fenced(rng.integers(0, 255, (out, groups * 16)).astype(np.uint8))
-        weight.set_rows(0, q8, scales, floats(out))
         weight.set_rows(0, q4, scales, floats(out))
-        weight.set_rows(0, fenced(rng.uniform(0, 1, (out, width)).astype(np.float16)), None, floats(out))
-        weight.set_rows(0, floats(out, width), None, floats(out))
-        back = _core.PackedLinear(isa, family, width, out)
+        if family != "q4":
+            weight.set_rows(0, q8, scales, floats(out))
+            weight.set_rows(0, fenced(rng.uniform(0, 1, (out, width)).astype(np.float16)), None, floats(out))
+            weight.set_rows(0, floats(out, width), None, floats(out))
+        back = _core.PackedLinear(isa, family if family != "q4" else "i8", width, out)
         back.set_rows(0, floats(width, out), None, None)
         for x in (floats(rows, width), halves(rows, width)):
             for y in (floats(rows, out), halves(rows, out)):

@@ -54,15 +54,16 @@ def test_weights_that_are_no_numbers_are_refused(family: str) -> None:
     for bad in (np.nan, np.inf, -np.inf):
         weight = ones(4, 40)
         weight[2, 37] = bad
-        for stored in (weight, weight.astype(np.float16)):
+        for stored in () if family == "q4" else (weight, weight.astype(np.float16)):
             with pytest.raises(
                 ValueError, match="pack_linear: output feature 2 has a weight that is NaN or inf"
             ):
                 PackedLinear(ISA, family, 4, 40).set_rows(0, stored, None, None)
     scales = ones(4, 2, dtype=np.float16)
     scales[3, 1] = np.nan
+    data = ones(4, 32, dtype=np.uint8) if family == "q4" else ones(4, 64, dtype=np.int8)
     with pytest.raises(ValueError, match="output feature 3"):
-        PackedLinear(ISA, family, 4, 40).set_rows(0, ones(4, 64, dtype=np.int8), scales, None)
+        PackedLinear(ISA, family, 4, 40).set_rows(0, data, scales, None)
 
 
 def test_a_weight_must_be_whole() -> None:

@@ -8,7 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import reference
-from kernel_cases import ATTENTION_FAMILIES, ISAS, LINEAR_FAMILIES, activations, floats, layer, norm_params
+from kernel_cases import (
+    ATTENTION_FAMILIES,
+    ISAS,
+    LINEAR_FAMILIES,
+    activations,
+    floats,
+    layer,
+    norm_params,
+    set_weight,
+)
 from numpy.typing import NDArray
 
 from qora_vision import _core
@@ -133,7 +142,7 @@ def test_packing_is_the_same_for_every_number_of_threads(isa: str) -> None:
         results = []
         for threads in THREADS:
             packed = _core.PackedLinear(isa, family, 150, 90)
-            packed.set_rows(0, weight, None, None, threads)
+            set_weight(packed, 0, weight, None, threads=threads)
             out = np.empty((4, 150), np.float32)
             _core.linear(x, packed, None, None, None, out, 1)
             results.append(out)

@@ -153,7 +153,8 @@ def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute
     model, engine = loaded(case, weights), Engine(compute, isa=isa)
     expected = reference_run(case, weights)
     got = run(build(model, engine), clip_of(case))
-    linear = engine.quantized_family if weights in ("q4", "q8") else engine.float_family
+    families = {"q4": engine.q4_family, "q8": engine.q8_family}
+    linear = families.get(weights, engine.float_family)
     noise = relative_error(
         model.config.depth, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family]
     )

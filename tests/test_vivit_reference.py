@@ -166,7 +166,7 @@ def test_vivit_b_at_full_size(maker: ModuleType, tmp_path: Path) -> None:
     assert cosine(fast, exact) >= 0.9995
     families = Engine("auto")
     noise = relative_error(
-        12, ARITHMETIC_NOISE[families.quantized_family], ARITHMETIC_NOISE[families.attention_family]
+        12, ARITHMETIC_NOISE[families.q4_family], ARITHMETIC_NOISE[families.attention_family]
     )
     assert distance(fast, exact) < MARGIN * noise
     # Against the reference: what four bits cost.

@@ -13,13 +13,13 @@
 namespace qora {
 namespace {
 
-constexpr const char* kFamilyNames[kNumFamilies] = {"f32", "bf16", "i16", "i8"};
+constexpr const char* kFamilyNames[kNumFamilies] = {"f32", "bf16", "i16", "i8", "q4"};
 
 Family parse_family(const char* op, const std::string& name) {
     for (int i = 0; i < kNumFamilies; ++i)
         if (name == kFamilyNames[i]) return static_cast<Family>(i);
     throw std::invalid_argument(std::string(op) + ": unknown operand family '" + name +
-                                "'; expected f32, bf16, i16 or i8");
+                                "'; expected f32, bf16, i16, i8 or q4");
 }
 
 Activation parse_activation(const char* op, const std::optional<std::string>& name) {
@@ -136,7 +136,8 @@ void bind_ops(py::module_& m) {
         py::dict info;
         info["nr"] = t.nr;
         info["mr"] = rows;
-        info["auto_quantized"] = kFamilyNames[static_cast<int>(t.auto_quantised)];
+        info["auto_q4"] = kFamilyNames[static_cast<int>(t.auto_q4)];
+        info["auto_q8"] = kFamilyNames[static_cast<int>(t.auto_q8)];
         info["auto_float"] = kFamilyNames[static_cast<int>(t.auto_float)];
         info["auto_attention"] = kFamilyNames[static_cast<int>(t.auto_attention)];
         return info;

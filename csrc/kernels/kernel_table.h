@@ -3,7 +3,8 @@
 //
 // Every dot product works on dwords: one float32, two bf16, two int16, or four int8. An A operand is a row of
 // dwords along the reduction, a B operand a panel [steps][nr] of dwords (nr columns side by side for each
-// step), so one tile shape serves weights, keys and values of every operand type.
+// step), so one tile shape serves weights, keys and values of every operand type. Panels of the q4 family
+// have one more row of dwords behind every kGroupSteps steps: what these are to be multiplied with.
 #pragma once
 
 #include <cstddef>
@@ -11,14 +12,26 @@
 
 namespace qora {
 
-// Operand types of a dot-product tile. Accumulators are float32 for the first two, int32 for the others.
-enum class Family : uint8_t { kF32, kBf16, kI16, kI8 };
-constexpr int kNumFamilies = 4;
+// Operand types of a dot-product tile. Accumulators are float32 for the first two, int32 for the others. i8
+// and q4 have the same left operand.
+enum class Family : uint8_t { kF32, kBf16, kI16, kI8, kQ4 };
+constexpr int kNumFamilies = 5;
 
 // Values in a dword.
-constexpr int family_kr(Family f) { return f == Family::kF32 ? 1 : f == Family::kI8 ? 4 : 2; }
+constexpr int family_kr(Family f) {
+    return f == Family::kF32 ? 1 : f == Family::kI8 || f == Family::kQ4 ? 4 : 2;
+}
 constexpr int family_bytes(Family f) { return 4 / family_kr(f); }
-constexpr bool family_is_integer(Family f) { return f == Family::kI16 || f == Family::kI8; }
+constexpr bool family_is_integer(Family f) { return f != Family::kF32 && f != Family::kBf16; }
+
+// Quantised weights come in groups along the input, with one scale each.
+constexpr int64_t kGroupSize = 32;
+constexpr int64_t kGroupSteps = kGroupSize / 4;
+
+// Bytes of a panel's `steps` steps (q4: whole groups) as a right operand.
+constexpr int64_t operand_bytes(Family f, int64_t steps, int64_t nr) {
+    return (steps + (f == Family::kQ4 ? steps / kGroupSteps : 0)) * nr * 4;
+}
 
 // Attention in the i16 family. A weight of 1 is 2^14, so the weights of 128 keys sum to at most 2^21, which
 // leaves values ten bits of magnitude in an int32 accumulator.
@@ -41,9 +54,15 @@ struct RowScale {
 };
 
 // C[rows][nr] = A · B (+ C when accumulate). Rows of A and C are a_stride and c_stride bytes apart.
-// 1 <= rows <= mr; b is aligned to 64 bytes.
+// 1 <= rows <= mr; b is aligned to 64 bytes; q4: whole groups of steps.
 using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
                         ptrdiff_t c_stride, bool accumulate);
+
+// Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
+// dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind
+// it, biased by 8; then the nr int16 multipliers of the group.
+using ExpandFn = void (*)(const uint8_t* panel, int64_t groups, uint8_t* operand);
+constexpr int64_t stored_group_bytes(int64_t nr) { return nr * (kGroupSize / 2 + 2); }
 
 // Turns n float32 values into n_padded operand values (the rest zero). y is aligned to 64 bytes, n_padded a
 // multiple of 16. i8: bytes with a zero point, the range of the row and zero mapped to 0..255 or, where the
@@ -117,15 +136,17 @@ struct FamilyKernels {
     TileFn tile;
     int mr;  // rows of a tile
     EncodeRowFn encode_row;
-    SoftmaxFn softmax;  // null for i8: attention weights need more than eight bits
+    SoftmaxFn softmax;  // null for i8 and q4: attention weights need more than eight bits
+    ExpandFn expand;    // null where panels are stored as operands
 };
 
 struct KernelTable {
     int nr;  // columns of every tile, a multiple of 16
     FamilyKernels family[kNumFamilies];
 
-    // What compute="auto" uses: for quantised weights, for f16/f32 weights, and for attention.
-    Family auto_quantised, auto_float, auto_attention;
+    // What compute="auto" uses: for weights of four and of eight bits, for f16/f32 weights, and for
+    // attention.
+    Family auto_q4, auto_q8, auto_float, auto_attention;
 
     // y = (x - mean) / sqrt(var + eps) * gamma + beta, biased variance. y may be x.
     void (*layer_norm)(const float* x, int64_t n, const float* gamma, const float* beta, float eps, float* y);

@@ -152,9 +152,45 @@ struct Avx2Simd {
         static Acc zero() { return _mm256_setzero_si256(); }
         static Operand broadcast(const void* p) { return broadcast_dword(p); }
         static Operand load(const void* p) { return load_dwords(p); }
-        static Acc dot(Acc acc, Operand a, Operand b) { return add_i(acc, _mm256_madd_epi16(a, b)); }
+        // Multiplying and adding stand in assembly together, here and below: around the intrinsics GCC copies
+        // accumulators between registers, which costs a quarter.
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            I products;
+            __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(a), "x"(b));
+            return acc;
+#else
+            return add_i(acc, _mm256_madd_epi16(a, b));
+#endif
+        }
     };
-    // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
+    // Four bits leave room for the sums of a group in int16: |sum| <= 16 * 255 * 8 = 32640 in each half of a
+    // dword. In assembly, because around the intrinsics GCC copies accumulators.
+    struct DotQ4 {
+        static constexpr int kRows = 6;
+        using Acc = I;
+        using Operand = I;
+        static Operand broadcast(const void* p) { return broadcast_dword(p); }
+        static Operand load(const void* p) { return load_dwords(p); }
+        static Acc product(Operand a, Operand b) { return _mm256_maddubs_epi16(a, b); }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            I products;
+            __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+                    : "+x"(acc), "=&x"(products)
+                    : "x"(a), "x"(b));
+            return acc;
+#else
+            return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));
+#endif
+        }
+        // One for each half.
+        static int32_t multiplier(int32_t m) { return (m & 0xffff) | static_cast<int32_t>(m * 65536u); }
+        static I multiplied(Acc sums, const uint8_t* multipliers) {
+            return _mm256_madd_epi16(sums, load_dwords(multipliers));
+        }
+    };
+    // With full-range bytes vpmaddubsw would saturate: they are widened to int16 instead, which is exact.
     struct DotI8 {
         static constexpr bool kFloat = false;
         using Acc = I;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention.inl.h"
+#include "kernels/grouped.inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/recurrent.inl.h"
 #include "kernels/rows.inl.h"
@@ -10,20 +11,40 @@
 namespace qora {
 namespace {
 
-template <class V>
-constexpr KernelTable make_table(Family auto_float, Family auto_attention) {
+// The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
+template <class V, class Dot, int MaxRows, bool Grouped = false>
+void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
+          ptrdiff_t c_stride, bool accumulate) {
+    if constexpr (MaxRows > 1) {
+        if (rows < MaxRows)
+            return tile<V, Dot, MaxRows - 1, Grouped>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
+    }
+    const auto* left = static_cast<const uint8_t*>(a);
+    const auto* right = static_cast<const uint8_t*>(b);
+    auto* sums = static_cast<uint8_t*>(c);
+    if constexpr (Grouped)
+        grouped_tile<V, Dot, MaxRows>(left, a_stride, right, steps, sums, c_stride, accumulate);
+    else
+        dot_tile<V, Dot, MaxRows>(left, a_stride, right, steps, sums, c_stride, accumulate);
+}
+
+template <class V, class DotQ4 = GroupedI8<V>>
+constexpr KernelTable make_table(Family auto_float, Family auto_attention, Family auto_q4 = Family::kI8) {
     return {
         /*nr=*/V::kWidth * V::kTileVectors,
         {
             {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>,
-             softmax<V, WeightsF32<V>>},
+             softmax<V, WeightsF32<V>>, nullptr},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
-             softmax<V, WeightsBf16<V>>},
+             softmax<V, WeightsBf16<V>>, nullptr},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, encode_row_i16<V>,
-             softmax<V, WeightsI16<V>>},
-            {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr},
+             softmax<V, WeightsI16<V>>, nullptr},
+            {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr, nullptr},
+            {tile<V, DotQ4, DotQ4::kRows, true>, DotQ4::kRows, encode_row_i8<V>, nullptr,
+             expand_q4<V, DotQ4>},
         },
-        /*auto_quantised=*/Family::kI8,
+        auto_q4,
+        /*auto_q8=*/Family::kI8,
         auto_float,
         auto_attention,
         layer_norm<V>,

@@ -21,12 +21,13 @@
 namespace qora {
 namespace {
 
-// Rows x (Vectors * kWidth) accumulators live in registers for the whole reduction: each step loads `Vectors`
-// vectors of B and broadcasts one dword of A per row. Not inlined, because inside a larger function GCC
-// spills the accumulators; every loop over them is unrolled, because otherwise they stay in memory.
-template <class V, class Dot, int Rows, int Vectors>
+// Rows x nr accumulators live in registers for the whole reduction: each step loads a row of B and broadcasts
+// one dword of A for each row. Not inlined, because inside a larger function GCC spills the accumulators;
+// every loop over them is unrolled, because otherwise they stay in memory.
+template <class V, class Dot, int Rows>
 QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
                             ptrdiff_t c_stride, bool accumulate) {
+    constexpr int Vectors = V::kTileVectors;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
     Acc acc[Rows][Vectors];
@@ -74,19 +75,6 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
                 V::store_i(reinterpret_cast<int32_t*>(at), acc[r][v]);
         }
     }
-}
-
-// The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
-template <class V, class Dot, int MaxRows>
-void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-          ptrdiff_t c_stride, bool accumulate) {
-    if constexpr (MaxRows > 1) {
-        if (rows < MaxRows)
-            return tile<V, Dot, MaxRows - 1>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
-    }
-    dot_tile<V, Dot, MaxRows, V::kTileVectors>(static_cast<const uint8_t*>(a), a_stride,
-                                               static_cast<const uint8_t*>(b), steps,
-                                               static_cast<uint8_t*>(c), c_stride, accumulate);
 }
 
 }  // namespace

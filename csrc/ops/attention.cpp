@@ -249,7 +249,7 @@ std::string describe(const HeadView& v) {
 void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
                const HeadView& v, float scale, const Matrix& out, int num_threads) {
     constexpr const char* op = "attention";
-    check(family != Family::kI8, op, "the operand family must be f32, bf16 or i16");
+    check(family != Family::kI8 && family != Family::kQ4, op, "the operand family must be f32, bf16 or i16");
     check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
     check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
           "expected at least one query, key and head");

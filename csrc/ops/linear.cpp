@@ -14,12 +14,13 @@ constexpr int64_t kMaxBlockRows = 192;
 // Steps of a panel that are used before the next: keeps a panel's slice, which every tile of a block uses, in
 // the nearest caches.
 constexpr int64_t kBlockSteps = 192;
+static_assert(kBlockSteps % kGroupSteps == 0, "a slice holds whole groups");
 // Work items per thread when columns are shared out, so that a slow core does not hold up the others.
 constexpr int64_t kItemsPerThread = 4;
 
 // A thread's scratch. It outlives the op, so that the pages of large buffers are faulted in once.
 struct Scratch {
-    Buffer row, operands, scales, accumulators, hidden;
+    Buffer row, operands, scales, panel, accumulators, hidden;
 };
 
 Scratch& scratch() {
@@ -83,12 +84,19 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     e.out_bf16 = out.dtype == DType::kBf16;
     // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
     const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), kBlockSteps);
-    const int64_t share = round_up(ceil_div(weight.steps() * nr * 4, tiles), 64);
+    const int64_t share = round_up(ceil_div(weight.panel_bytes(), tiles), 64);
+    auto* expanded = kernels.expand == nullptr
+                         ? nullptr
+                         : s.panel.ensure<uint8_t>(operand_bytes(weight.family(), kBlockSteps, nr));
     for (int64_t p = first; p < last; ++p) {
         const uint8_t* upcoming = weight.panel(std::min(p + 1, last - 1));
         for (int64_t step = 0; step < weight.steps(); step += kBlockSteps) {
             const int64_t steps = std::min(kBlockSteps, weight.steps() - step);
-            const uint8_t* b = weight.panel(p) + step * nr * 4;
+            const uint8_t* b = weight.panel(p, step);
+            if (expanded != nullptr) {
+                kernels.expand(b, steps / kGroupSteps, expanded);
+                b = expanded;
+            }
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
                 prefetch(upcoming, upcoming + share);
                 upcoming += share;

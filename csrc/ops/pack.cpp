@@ -104,13 +104,15 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     : table_(&table), family_(family), out_features_(out_features), in_features_(in_features) {
     check(out_features > 0 && in_features > 0, "pack_linear", "expected positive feature counts");
     check(family != Family::kI16, "pack_linear", "the i16 family serves attention only");
-    // u8 times s8 summed over the input must fit int32.
-    check(family != Family::kI8 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear", [&] {
+    // u8 times s8 summed over the input must fit int32; q4 multipliers get coarser with the input.
+    check(family_kr(family) != 4 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear", [&] {
         return "int8 weights take at most 66311 input features, got " + std::to_string(in_features);
     });
-    steps_ = ceil_div(in_features, family_kr(family));
+    const bool grouped = family == Family::kQ4;
+    steps_ = round_up(ceil_div(in_features, family_kr(family)), grouped ? kGroupSteps : 1);
     panels_ = ceil_div(out_features, table.nr);
-    panel_bytes_ = steps_ * table.nr * 4;
+    step_bytes_ = grouped ? stored_group_bytes(table.nr) / kGroupSteps : table.nr * 4;
+    panel_bytes_ = steps_ * step_bytes_;
     const int64_t columns = panels_ * table.nr;
     bias_at_ = panels_ * panel_bytes_;
     col_scale_at_ = bias_at_ + columns * 4;
@@ -162,8 +164,53 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
             reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = sum;
             return;
         }
-        case Family::kI16: return;  // refused by the constructor
+        case Family::kI16:
+        case Family::kQ4: return;  // refused by the constructor; packed by pack_q4_row
     }
+}
+
+// Group scales become int16 multipliers of one step for the whole row, so that |sum| of u8 times q4 times
+// multiplier fits an int32, and is otherwise as large as it can be.
+void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
+    const int64_t groups = w.groups(), nr = table_->nr, bytes = kGroupSize / 2;
+    const auto* stored = static_cast<const uint8_t*>(w.data) + row * groups * bytes;
+    const auto nibble = [&](int64_t k) {  // what lies behind the last column is zero
+        return k < w.cols ? (stored[k / 2] >> (k % 2 * 4)) & 15 : 8;
+    };
+    double weighted = 0.0, largest = 0.0;
+    int64_t magnitudes = 0;
+    std::vector<int64_t> sums(static_cast<size_t>(groups));
+    for (int64_t g = 0; g < groups; ++g) {
+        int64_t magnitude = 0;
+        for (int64_t k = g * kGroupSize; k < (g + 1) * kGroupSize; ++k) {
+            magnitude += std::abs(nibble(k) - 8);
+            sums[static_cast<size_t>(g)] += nibble(k) - 8;
+        }
+        const double scale = std::fabs(half_to_float(w.scales[row * groups + g]));
+        weighted += scale * static_cast<double>(magnitude);
+        largest = std::max(largest, scale);
+        magnitudes += magnitude;
+    }
+    check(std::isfinite(weighted) && std::isfinite(largest), "pack_linear",
+          [&] { return "output feature " + std::to_string(n) + " has a weight that is NaN or infinite"; });
+    // A multiplier is rounded: up to half of every |q| comes on top.
+    const double room = 2147483647.0 / 255.0 - 0.5 * static_cast<double>(magnitudes) - 1.0;
+    const double step = largest > 0.0 ? std::max(weighted / room, largest / 32767.0) : 1.0;
+
+    int64_t sum = 0;
+    uint8_t* panel = memory_.data() + n / nr * panel_bytes_;
+    for (int64_t g = 0; g < groups; ++g, panel += stored_group_bytes(nr)) {
+        uint8_t* column = panel + n % nr * 4;
+        for (int64_t k = g * kGroupSize; k < (g + 1) * kGroupSize; k += 8, column += nr * 4)
+            for (int64_t i = 0; i < 4; ++i)
+                column[i] = static_cast<uint8_t>(nibble(k + i) | nibble(k + 4 + i) << 4);
+        const auto multiplier =
+            static_cast<int16_t>(std::lrint(half_to_float(w.scales[row * groups + g]) / step));
+        std::memcpy(panel + nr * bytes + n % nr * 2, &multiplier, 2);
+        sum += multiplier * sums[static_cast<size_t>(g)];
+    }
+    reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = static_cast<float>(step);
+    reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = static_cast<int32_t>(sum);
 }
 
 void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {
@@ -175,11 +222,17 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
         return "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
                " lie outside of " + std::to_string(out_features_);
     });
+    const bool grouped = family_ == Family::kQ4;
+    check(!grouped || weight.kind == WeightKind::kQ4, "pack_linear", "the q4 family takes q4 weights alone");
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
     for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
     parallel_for(weight.rows, 16, num_threads, [&](int64_t begin, int64_t end) {
         std::vector<float> row(static_cast<size_t>(in_features_));
         for (int64_t n = begin; n < end; ++n) {
+            if (grouped) {
+                pack_q4_row(at + n, weight, n);
+                continue;
+            }
             dequantise_row(weight, n, row.data());
             pack_row(at + n, row.data());
         }

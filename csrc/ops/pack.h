@@ -8,9 +8,9 @@
 
 namespace qora {
 
-// Stored forms of a weight matrix. Quantised ones hold groups of 32 along the input, one fp16 scale each.
+// Stored forms of a weight matrix. Quantised ones hold groups of kGroupSize along the input, one fp16
+// scale each.
 enum class WeightKind : uint8_t { kF32, kF16, kQ8, kQ4 };
-constexpr int64_t kGroupSize = 32;
 
 // A row-major weight (rows = output features) in the canonical layout of the model file; borrowed memory.
 struct WeightView {
@@ -29,14 +29,16 @@ float half_to_float(uint16_t half);
 void dequantise_row(const WeightView& weight, int64_t row, float* out);
 
 // A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with
-// its bias. i8 panels carry one scale per output feature: the groups are requantised to the largest |weight|
-// of the feature = 127, which loses about as much as the activations' own eight bits.
+// its bias. Integer panels carry one scale per output feature. i8: the groups are requantised to the largest
+// |weight| of the feature = 127, which loses about as much as the activations' own eight bits. q4: the
+// weights stay as they are stored, in four bits, and the scales of the groups become integers, as large as an
+// int32 sum allows.
 class PackedLinear {
   public:
     PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);
 
     // Fills output features [at, at + weight.rows) from a stored weight, and their bias (null = zeros).
-    // Throws std::invalid_argument when a weight is not finite.
+    // Throws std::invalid_argument when a weight is not finite, or is no q4 weight and the family is q4.
     void set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads);
 
     const KernelTable& table() const { return *table_; }
@@ -48,8 +50,12 @@ class PackedLinear {
     int64_t panels() const { return panels_; }
     // Whether every output feature was set.
     bool complete() const { return rows_set_ >= out_features_; }
-    // Dwords [steps][nr] of one panel.
-    const uint8_t* panel(int64_t index) const { return memory_.data() + index * panel_bytes_; }
+    // One panel from one of its steps on (q4: the first of a group): a right operand, or what
+    // kernels().expand turns into one.
+    const uint8_t* panel(int64_t index, int64_t step = 0) const {
+        return memory_.data() + index * panel_bytes_ + step * step_bytes_;
+    }
+    int64_t panel_bytes() const { return panel_bytes_; }
     // Padded to whole panels.
     const float* bias() const { return reinterpret_cast<const float*>(memory_.data() + bias_at_); }
     const float* col_scale() const { return reinterpret_cast<const float*>(memory_.data() + col_scale_at_); }
@@ -58,10 +64,11 @@ class PackedLinear {
 
   private:
     void pack_row(int64_t n, const float* row);
+    void pack_q4_row(int64_t n, const WeightView& weight, int64_t row);
 
     const KernelTable* table_;
     Family family_;
-    int64_t out_features_, in_features_, steps_, panels_, panel_bytes_;
+    int64_t out_features_, in_features_, steps_, panels_, step_bytes_, panel_bytes_;
     int64_t rows_set_ = 0;
     int64_t bias_at_, col_scale_at_, col_sum_at_;
     Buffer memory_;

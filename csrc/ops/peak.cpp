@@ -12,9 +12,10 @@ namespace qora {
 double tile_peak(const KernelTable& table, Family family, int num_threads) {
     constexpr int64_t kSteps = 64, kCalls = 4000, kTries = 10;
     const FamilyKernels& kernels = table.family[static_cast<int>(family)];
-    const int64_t threads = resolve_threads(num_threads);
+    const int64_t threads = resolve_threads(num_threads),
+                  panel_bytes = operand_bytes(family, kSteps, table.nr);
     const auto work = [&](int64_t, int64_t) {
-        Buffer a(static_cast<size_t>(kernels.mr * kSteps * 4)), b(static_cast<size_t>(kSteps * table.nr * 4));
+        Buffer a(static_cast<size_t>(kernels.mr * kSteps * 4)), b(static_cast<size_t>(panel_bytes));
         Buffer c(static_cast<size_t>(kernels.mr * table.nr * 4));
         std::memset(a.data(), 0, a.capacity());
         std::memset(b.data(), 0, b.capacity());

@@ -12,7 +12,8 @@ _Norm = tuple[_Floats, _Floats | None, float]
 class _TableInfo(TypedDict):
     nr: int
     mr: dict[str, int]
-    auto_quantized: str
+    auto_q4: str
+    auto_q8: str
     auto_float: str
     auto_attention: str
 

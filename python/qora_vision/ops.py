@@ -185,7 +185,8 @@ class Engine:
         self.threads = threads
         self._threads = threads or 0
         fixed = {"exact": "f32", "bf16": "bf16"}.get(compute)
-        self.quantized_family: str = fixed or table["auto_quantized"]
+        self.q4_family: str = fixed or table["auto_q4"]
+        self.q8_family: str = fixed or table["auto_q8"]
         self.float_family: str = fixed or table["auto_float"]
         self.attention_family: str = fixed or table["auto_attention"]
 
@@ -203,8 +204,11 @@ class Engine:
             raise ValueError("pack: expected at least one weight")
         sizes = [tensor.shape[0] for tensor in weights]
         in_features = int(np.prod(weights[0].shape[1:]))
-        quantized = all(isinstance(tensor, QuantizedTensor) for tensor in weights)
-        family = self.quantized_family if quantized else self.float_family
+        kinds = {tensor.kind if isinstance(tensor, QuantizedTensor) else "float" for tensor in weights}
+        if kinds == {"q4"}:
+            family = self.q4_family
+        else:
+            family = self.float_family if "float" in kinds else self.q8_family
         packed = PackedLinear(self.isa, family, sum(sizes), in_features)
         at = 0
         for tensor, bias, size in zip(weights, biases, sizes, strict=True):
