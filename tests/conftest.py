@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,17 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
         assert cv2.imwrite(str(directory / f"frame{index}.png"), picture)
     return directory
+
+
+@pytest.fixture
+def tiny_bundled(tiny_model_file: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """For one test, the tiny model in place of the bundled one, under its name."""
+    folder = tmp_path_factory.mktemp("package") / "assets"
+    shutil.copytree(Path(qora_vision.__file__).with_name("assets"), folder)
+    path = folder / "camera-motion.qora-vision"
+    shutil.copy(tiny_model_file, path)
+    monkeypatch.setattr("qora_vision.bundled._FOLDER", folder)
+    return path
 
 
 @pytest.fixture(autouse=True)

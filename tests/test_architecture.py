@@ -31,11 +31,13 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "conversion": {"weights", "ops", "layers", "errors"},
     "loading": {"conversion", "weights", "models", "layers", "ops", "video", "errors"},
     "hub": {"hub", "weights.atomic_file", "errors"},
-    "fetching": {"hub", "loading", "weights", "errors"},
+    "fetching": {"bundled", "hub", "loading", "weights", "errors"},
+    "bundled": {"loading", "weights", "errors"},
     "calibration": {"calibration", "conversion", "loading", "models", "ops", "video", "weights", "errors"},
     "classifier": {"calibration", "fetching", "hub", "loading", "prediction"}
     | {"weights", "models", "ops", "video", "errors"},
     "segments": {"prediction"},
+    "annotate": {"segments", "video", "weights.atomic_file", "errors"},
     "cli": {"", "cli"},
 }
 

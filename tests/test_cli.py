@@ -124,6 +124,7 @@ def test_classify_goes_on_after_a_source_that_fails(
     results = [json.loads(line) for line in out.splitlines()]
     assert [result["source"] for result in results] == [str(empty), str(missing), str(frames)]
     assert ["error" in result for result in results] == [True, True, False]
+    assert {result["model"] for result in results} == {str(tiny_model_file)}
     lines = err.splitlines()
     assert len(lines) == 2
     for line, source in zip(lines, (empty, missing), strict=True):
@@ -134,10 +135,11 @@ def test_classify_goes_on_after_a_source_that_fails(
 def test_classify_takes_the_model_from_the_environment(
     tiny_model_file: Path, frames: Path, monkeypatch, capsys
 ) -> None:
-    assert main(["classify", str(frames)]) == 2
-    assert "QORA_VISION_MODEL" in capsys.readouterr().err
     monkeypatch.setenv("QORA_VISION_MODEL", str(tiny_model_file))
-    assert main(["classify", str(frames)]) == 0
+    assert main(["classify", str(frames), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["model"] == str(tiny_model_file)
+    assert err == ""
 
 
 def test_classify_options_reach_the_library(

@@ -49,7 +49,7 @@ def run_script(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
         "classify a.mp4 --mod m",
         "classify {clip} --model {model} --top-k 8",
         "convert src",
-        "info",
+        "info a b",
     ],
 )
 def test_wrong_usage_is_status_2(line: str, frames: Path, tiny_model_file: Path, capsys) -> None:
@@ -62,7 +62,7 @@ def test_wrong_usage_is_status_2(line: str, frames: Path, tiny_model_file: Path,
     assert "error: " in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("verb", ["vivit", "classify", "convert", "info", "doctor"])
+@pytest.mark.parametrize("verb", ["demo", "vivit", "classify", "convert", "info", "doctor"])
 def test_help_of_every_verb(verb: str, capsys) -> None:
     assert main([verb, "--help"]) == 0
     out = capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_help_of_every_verb(verb: str, capsys) -> None:
 def test_examples_of_the_help_parse(capsys) -> None:
     """Every example of a help text is a command line that the parser accepts."""
     examples = []
-    for verb in ("vivit", "classify", "convert", "info", "doctor"):
+    for verb in ("demo", "vivit", "classify", "convert", "info", "doctor"):
         main([verb, "--help"])
         lines = capsys.readouterr().out.split("examples:\n")[1].splitlines()
         examples += [line.strip() for line in lines if line.startswith("  qora-vision ")]

@@ -1,13 +1,15 @@
 """Video understanding on ordinary CPUs.
 
 >>> import qora_vision
->>> clf = qora_vision.load("model.qora-vision")  # doctest: +SKIP
+>>> clf = qora_vision.load("camera-motion")  # doctest: +SKIP
 >>> for label, score in clf.classify("clip.mp4"):  # doctest: +SKIP
 ...     print(f"{score:6.1%}  {label}")
 """
 
 from importlib.metadata import version
 
+from qora_vision.annotate import ANNOTATION_FORMATS, annotate
+from qora_vision.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.classifier import VideoClassifier, list_models, load
 from qora_vision.errors import (
     CheckpointError,
@@ -22,11 +24,13 @@ from qora_vision.ops import available_isas, cpu_info, set_num_threads
 from qora_vision.prediction import Prediction, Window
 from qora_vision.segments import Segment, join_windows
 from qora_vision.weights.format import ModelHeader as ModelInfo
-from qora_vision.weights.format import read_header as read_info
 
 __version__ = version("qora-vision")
 
 __all__ = [
+    "ANNOTATION_FORMATS",
+    "BundledClip",
+    "BundledModel",
     "CachedModel",
     "CheckpointError",
     "DownloadError",
@@ -41,9 +45,12 @@ __all__ = [
     "VideoError",
     "Window",
     "__version__",
+    "annotate",
     "available_isas",
     "cpu_info",
+    "demo_clip",
     "join_windows",
+    "list_bundled",
     "list_models",
     "load",
     "read_info",

@@ -61,13 +61,14 @@ def load(
     Parameters
     ----------
     src
-        A `.qora-vision` file; a Hugging Face checkpoint directory: `config.json`, optionally
+        The name of a bundled model, such as "camera-motion" (`list_bundled` has them all); a `.qora-vision`
+        file; a Hugging Face checkpoint directory: `config.json`, optionally
         `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards; or,
         where there is no such path, a model of the Hugging Face hub as "owner/name" or "owner/name@revision".
         That is downloaded once, and its quantised form is kept in a cache.
     weights
         Precision to store a checkpoint's weights in: "q4" (the default), "q8", "f16" or "f32". A
-        `.qora-vision` file keeps its own.
+        `.qora-vision` file and a bundled model keep their own.
     compute
         "auto": the fastest arithmetic this CPU has (int8 against quantised weights, bf16, int16 or float32).
         "bf16": bf16 operands with float32 sums. "exact": float32 throughout.

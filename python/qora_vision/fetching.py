@@ -6,6 +6,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from qora_vision.bundled import find_bundled, load_bundled
 from qora_vision.errors import ModelFileError
 from qora_vision.hub import Listing, ModelCache, Reference, download, find_listing, parse_reference
 from qora_vision.loading import (
@@ -30,7 +31,10 @@ def load_source(
     threads: int,
     progress: Progress | None,
 ) -> LoadedModel:
-    """Load a path, or where there is none, a model of the hub; see `qora_vision.load` for the arguments."""
+    """Load a bundled model, a path, or where there is none, a model of the hub; see `qora_vision.load`."""
+    bundled = find_bundled(src)
+    if bundled is not None:
+        return load_bundled(bundled, weights=weights, value_range=value_range, progress=progress)
     reference = parse_reference(src) if isinstance(src, str) and not Path(src).exists() else None
     if reference is None:
         return load_model(

@@ -76,7 +76,8 @@ def load_model(
     if not source.exists():
         raise FileNotFoundError(
             f"there is no file or directory {str(source)!r}; expected a .qora-vision file, a directory with "
-            "config.json and weights, or OWNER/NAME of a model on the Hugging Face hub"
+            "config.json and weights, OWNER/NAME of a model on the Hugging Face hub, or a bundled model "
+            "(`qora-vision info` lists them)"
         )
     model = read_own_file(source)
     if weights not in (None, model.file.quantization):

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 
 import qora_vision
-from qora_vision.cli import cache, classify, convert, doctor, info, vivit
+from qora_vision.cli import cache, classify, convert, demo, doctor, info, vivit
 from qora_vision.cli.options import UsageError
 from qora_vision.cli.output import print_error
 
 EPILOG = """\
 examples:
+  qora-vision demo
+  qora-vision classify clip.mp4
   qora-vision convert path/to/checkpoint -o vivit.qora-vision
   qora-vision classify clip.mp4 --model vivit.qora-vision
   qora-vision VERB --help
@@ -21,7 +23,7 @@ Results go to stdout; progress, notes and errors to stderr.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 environment:
-  QORA_VISION_MODEL        model of `classify` when --model is not given
+  QORA_VISION_MODEL        model of `classify` when --model is not given, in place of camera-motion
   QORA_VISION_CACHE        directory of converted models of the hub
   QORA_VISION_ISA          instruction set to use (`qora-vision doctor` lists them)
   QORA_VISION_NUM_THREADS  threads to use when --threads is not given
@@ -39,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {qora_vision.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb in (classify, vivit, convert, info, cache, doctor):
+    for verb in (demo, classify, vivit, convert, info, cache, doctor):
         verb.add_parser(verbs)
     return parser
 

@@ -16,22 +16,33 @@ from qora_vision.cli.options import (
     positive_int,
     view_counts,
 )
-from qora_vision.cli.output import print_error, print_json, print_ranking
+from qora_vision.cli.output import print_error, print_json, print_note, print_ranking
 from qora_vision.cli.progress import Progress
 
 MODEL_VARIABLE = "QORA_VISION_MODEL"
+DEFAULT_MODEL = "camera-motion"
+KINETICS_MODEL = "google/vivit-b-16x2-kinetics400"
+DEFAULT_NOTE = (
+    f"no --model given, so the bundled {DEFAULT_MODEL} says how the camera moves (over time: "
+    f"`qora-vision demo SOURCE`); for the 400 actions of Kinetics: --model {KINETICS_MODEL}"
+)
 
-DESCRIPTION = "Say what happens in each clip: the most probable labels with their scores."
+DESCRIPTION = """\
+Say what happens in each clip: the most probable labels with their scores.
+Without --model that is how the camera moves.
+"""
 
 EPILOG = """\
 examples:
+  qora-vision classify clip.mp4
+  qora-vision classify clip.mp4 --model google/vivit-b-16x2-kinetics400
   qora-vision classify clip.mp4 --model vivit.qora-vision
   qora-vision classify *.mp4 frames/ --model path/to/checkpoint --top-k 3
   qora-vision classify clip.mp4 --model vivit.qora-vision --sampling dense --views 4x3
   qora-vision classify *.mp4 --model vivit.qora-vision --json | jq -r .source
 
 With --json each clip gives one line, written when it is done: an object with
-"source" and "predictions", or with "source" and "error". A clip that cannot be
+"source", "model" and "predictions", or with "source", "model" and "error". A clip that cannot be
 used is reported and the others go on; the exit status is then 1.
 """
 
@@ -50,8 +61,8 @@ def add_parser(verbs: Verbs) -> None:
         "--model",
         metavar="M",
         default=os.environ.get(MODEL_VARIABLE),
-        help=".qora-vision file, checkpoint directory, or OWNER/NAME[@REVISION] on the Hugging Face hub "
-        f"(default: ${MODEL_VARIABLE})",
+        help=".qora-vision file, checkpoint directory, OWNER/NAME[@REVISION] on the Hugging Face hub, or a "
+        f"bundled model (default: ${MODEL_VARIABLE}, or else {DEFAULT_MODEL}, which is bundled)",
     )
     parser.add_argument(
         "--top-k",
@@ -93,16 +104,12 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify every source; go on after one that fails."""
-    if not arguments.model:
-        raise UsageError(
-            f"no model: give --model, or set {MODEL_VARIABLE}, to a .qora-vision file (`qora-vision convert` "
-            "writes one) or to a checkpoint directory"
-        )
     if arguments.stride and arguments.sampling != "dense":
         raise UsageError("--stride goes with --sampling dense")
+    name = arguments.model or DEFAULT_MODEL
     with Progress() as progress:
         model = qora_vision.load(
-            arguments.model,
+            name,
             weights=arguments.weights,
             compute=arguments.compute,
             threads=arguments.threads,
@@ -113,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         progress.close()
         if arguments.top_k > len(model.labels):
             raise UsageError(f"--top-k {arguments.top_k}: the model has {len(model.labels)} labels")
+        if not arguments.model:
+            print_note(DEFAULT_NOTE)
         failed = 0
         for done, source in enumerate(arguments.sources):
             if len(arguments.sources) > 1:
@@ -139,13 +148,14 @@ def _classify(
         message = str(error)
         print_error(message if source in message else f"{source}: {message}")
         if arguments.json:
-            print_json({"source": source, "error": message})
+            print_json({"source": source, "model": arguments.model or DEFAULT_MODEL, "error": message})
         return False
     progress.hide()
     if arguments.json:
-        result: dict[str, Any] = {"source": source, **prediction.to_dict()}
+        name = arguments.model or DEFAULT_MODEL
+        result: dict[str, Any] = {"source": source, "model": name, **prediction.to_dict()}
         print_json(result)
     else:
-        print(source)
+        print(source if arguments.model else f"{source}  ({DEFAULT_MODEL})")
         print_ranking(prediction)
     return True

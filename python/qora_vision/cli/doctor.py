@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         "platform": platform.platform(),
         "versions": _versions(),
         "video_backends": backends,
+        "bundled_models": [model.name for model in qora_vision.list_bundled()],
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "problems": problems,
     }
@@ -104,6 +105,7 @@ def _print(report: dict[str, Any]) -> None:
         ("Platform", report["platform"]),
         ("Versions", "\n".join(f"{name} {version}" for name, version in report["versions"].items())),
         ("Video backends", ", ".join(report["video_backends"]) or "none"),
+        ("Bundled models", ", ".join(report["bundled_models"]) or "none"),
     ]
     if report["environment"]:
         fields.append(("Environment", "\n".join(f"{k}={v}" for k, v in report["environment"].items())))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import qora_vision
@@ -13,12 +12,15 @@ from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, format_bytes, print_fields, print_json
 
 DESCRIPTION = """\
-Show what a .qora-vision file holds: architecture and config, preprocessing,
-labels, size by precision, origin. The weights themselves are not read.
+Show what a .qora-vision file or a bundled model holds: architecture and config,
+preprocessing, labels, size by precision, origin. The weights are not read.
+Without FILE: which models are bundled.
 """
 
 EPILOG = """\
 examples:
+  qora-vision info
+  qora-vision info camera-motion
   qora-vision info vivit.qora-vision
   qora-vision info vivit.qora-vision --json | jq .preprocessing
 """
@@ -29,18 +31,23 @@ def add_parser(verbs: Verbs) -> None:
     parser = new_parser(
         verbs, "info", summary="show what a .qora-vision file holds", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help=".qora-vision file")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help=".qora-vision file, or name of a bundled model"
+    )
     add_json_option(parser, "everything, with every label and tensor, as a JSON object")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the header and print it."""
+    """Read the header and print it, or list the models that need no file."""
+    if arguments.file is None:
+        _list_bundled(arguments.json)
+        return 0
     model = qora_vision.read_info(arguments.file)
     if arguments.json:
         print_json(
             {
-                "file": str(arguments.file),
+                "file": arguments.file,
                 "file_size": model.file_size,
                 "architecture": model.architecture,
                 "config": model.config,
@@ -67,6 +74,23 @@ def run(arguments: argparse.Namespace) -> int:
         ]
     )
     return 0
+
+
+def _list_bundled(as_json: bool) -> None:
+    """Name the models in the package."""
+    models = [(model.name, str(model.path), model.info()) for model in qora_vision.list_bundled()]
+    if as_json:
+        fields = [
+            {"name": name, "file": path, "file_size": info.file_size, "labels": info.labels}
+            for name, path, info in models
+        ]
+        print_json({"bundled": fields})
+        return
+    for name, _, info in models:
+        labels = count_of(len(info.labels or ()), "label")
+        print(f"{name}  {info.architecture}, {info.quantization}, {format_bytes(info.file_size)}, {labels}")
+    if not models:
+        print("no model is bundled with this installation")
 
 
 def _sizes(model: qora_vision.ModelInfo) -> str:

@@ -58,6 +58,17 @@ def positive_int(text: str) -> int:
     return number
 
 
+def positive_float(text: str) -> float:
+    """Parse a number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return number
+
+
 def view_counts(text: str) -> tuple[int, int]:
     """Parse `4x3`: temporal and spatial views."""
     temporal, _, spatial = text.partition("x")

@@ -150,7 +150,7 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
 
 
 def _from_source(source: FrameSource, window: SlidingWindow, nominal: float) -> Iterator[ClipWindow]:
-    clock = _Clock(nominal)
+    clock = Clock(nominal)
     for stamp, crop in source.stream(window.prepare):
         ready = window.push_prepared(crop, clock.tick(stamp))
         if ready is not None:
@@ -173,17 +173,17 @@ def _from_iterable(frames: Iterable[object], window: SlidingWindow, nominal: flo
         yield last
 
 
-class _Clock:
+class Clock:
     """Makes times that start at 0 and rise, of stamps that may be absent or absurd."""
 
     def __init__(self, nominal: float) -> None:
-        self._nominal = nominal
+        self.nominal = nominal
         self._offset: float | None = None
         self._last = -nominal
 
     def tick(self, stamp: float | None) -> float:
         """Return the seconds of the next frame."""
-        expected = self._last + self._nominal
+        expected = self._last + self.nominal
         seconds = expected
         if stamp is not None and math.isfinite(stamp):
             if self._offset is None:

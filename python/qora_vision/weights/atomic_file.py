@@ -25,17 +25,36 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         If the target cannot be written: no permission, no directory, disk full, not a regular file; on
         Windows also when a program (this one included) still has the old file mapped.
     """
+    with replace_path(path) as temporary, temporary.open("xb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replace_path(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """Give the name of a file beside `path`, to be written inside the block; then as `replace_file`.
+
+    Parameters
+    ----------
+    path
+        The target.
+    suffix
+        Of the temporary name, for writers that choose a format by it.
+
+    Raises
+    ------
+    OSError
+        As `replace_file` does; also if the block has written nothing.
+    """
     target = Path(os.path.realpath(path))
     # Short enough for every file system, whatever the length of the target's name.
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}{suffix}")
     try:
         mode = target.stat().st_mode if target.exists() else None
         if mode is not None and not stat.S_ISREG(mode):
             code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
             raise OSError(code, "the target is not a regular file", str(path))
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if mode is not None:
             temporary.chmod(stat.S_IMODE(mode))
