@@ -27,10 +27,12 @@ from qora_vision import _core
 from qora_vision.errors import IsaError
 from qora_vision.ops import Engine, available_isas, cpu_info, default_isa, quantize
 
-# What each table needs, as Linux names it, each beside all that the ones before it need.
+# What each table needs, as Linux names it, each beside all that the ones before it need; some CPUs lack those
+# in OPTIONAL and have what follows.
 NEEDED = {
     "x86_64": {
         "avx2": {"avx2", "fma", "f16c"},
+        "avx_vnni": {"avx_vnni"},
         "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
         "avx512_vnni": {"avx512_vnni"},
         "avx512_vnni_bf16": {"avx512_bf16"},
@@ -41,6 +43,7 @@ NEEDED = {
         "neon_dotprod_bf16": {"bf16"},
     },
 }
+OPTIONAL = {"avx_vnni"}
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -55,9 +58,10 @@ def _expected_isas() -> list[str]:
     flags = set(lines[0].partition(":")[2].split())
     found = ["scalar"]
     for isa, needed in needed_by.items():
-        if not needed <= flags:
+        if needed <= flags:
+            found.append(isa)
+        elif isa not in OPTIONAL:
             break
-        found.append(isa)
     return found
 
 

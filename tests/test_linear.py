@@ -266,7 +266,7 @@ def test_weights_of_zero_and_of_one_column(isa: str, family: str) -> None:
 
 
 def test_the_largest_integer_sums(isa: str, family: str) -> None:
-    """255 x 127 in every product (test_q4_panels.py has the extremes of q4): sums of int8 products must neither saturate nor wrap."""
+    """255 x 127 in every product: sums neither saturate nor wrap. test_q4_panels.py has the limits of q4."""
     in_features = 3072
     weight = np.ones((17, in_features), np.float32)
     weight[1::2] *= -1

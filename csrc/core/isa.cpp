@@ -28,9 +28,9 @@
 namespace qora {
 namespace {
 
-constexpr std::array<Isa, 8> kAllIsas = {Isa::kScalar,      Isa::kAvx2,           Isa::kAvx512,
-                                         Isa::kAvx512Vnni,  Isa::kAvx512VnniBf16, Isa::kNeon,
-                                         Isa::kNeonDotprod, Isa::kNeonDotprodBf16};
+constexpr std::array<Isa, 9> kAllIsas = {Isa::kScalar, Isa::kAvx2,        Isa::kAvxVnni,
+                                         Isa::kAvx512, Isa::kAvx512Vnni,  Isa::kAvx512VnniBf16,
+                                         Isa::kNeon,   Isa::kNeonDotprod, Isa::kNeonDotprodBf16};
 
 #if defined(QORA_X86)
 struct CpuidRegisters {
@@ -62,11 +62,12 @@ uint64_t enabled_register_state() {
 
 bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
 
-// Each table needs what the ones before it need.
+// Each table needs what the ones before it need, but for AVX-VNNI: client CPUs have it instead of AVX-512.
 std::vector<Isa> detect_isas() {
     std::vector<Isa> found = {Isa::kScalar};
     if (cpuid(0, 0).eax < 7) return found;
     const CpuidRegisters base = cpuid(1, 0), extended = cpuid(7, 0);
+    const uint32_t more = extended.eax >= 1 ? cpuid(7, 1).eax : 0;
     const bool os_saves_state = bit(base.ecx, 27);
     if (!os_saves_state) return found;
     const uint64_t state = enabled_register_state();
@@ -76,14 +77,14 @@ std::vector<Isa> detect_isas() {
         ymm && bit(base.ecx, 28) && bit(base.ecx, 12) && bit(base.ecx, 29) && bit(extended.ebx, 5);
     if (!avx2) return found;
     found.push_back(Isa::kAvx2);
+    if (bit(more, 4)) found.push_back(Isa::kAvxVnni);
     const bool avx512 = zmm && bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
                         bit(extended.ebx, 31);
     if (!avx512) return found;
     found.push_back(Isa::kAvx512);
     if (!bit(extended.ecx, 11)) return found;
     found.push_back(Isa::kAvx512Vnni);
-    const bool bf16 = extended.eax >= 1 && bit(cpuid(7, 1).eax, 5);
-    if (bf16) found.push_back(Isa::kAvx512VnniBf16);
+    if (bit(more, 5)) found.push_back(Isa::kAvx512VnniBf16);
     return found;
 }
 #elif defined(QORA_ARM64)
@@ -132,6 +133,7 @@ const char* isa_name(Isa isa) {
     switch (isa) {
         case Isa::kScalar: return "scalar";
         case Isa::kAvx2: return "avx2";
+        case Isa::kAvxVnni: return "avx_vnni";
         case Isa::kAvx512: return "avx512";
         case Isa::kAvx512Vnni: return "avx512_vnni";
         case Isa::kAvx512VnniBf16: return "avx512_vnni_bf16";

@@ -6,11 +6,12 @@
 
 namespace qora {
 
-// Ordered from the plainest to the most capable on each platform.
+// Ordered from the plainest to the most capable on each platform. A CPU need not have all that come before.
 enum class Isa {
     kScalar,
     // x86-64
     kAvx2,
+    kAvxVnni,
     kAvx512,
     kAvx512Vnni,
     kAvx512VnniBf16,

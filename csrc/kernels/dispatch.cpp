@@ -6,6 +6,7 @@ const KernelTable& kernel_table(Isa isa) {
     switch (isa) {
 #if defined(__x86_64__) || defined(_M_X64)
         case Isa::kAvx2: return avx2_table();
+        case Isa::kAvxVnni: return avx_vnni_table();
         case Isa::kAvx512: return avx512_table();
         case Isa::kAvx512Vnni: return avx512_vnni_table();
         case Isa::kAvx512VnniBf16: return avx512_vnni_bf16_table();

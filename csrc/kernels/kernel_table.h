@@ -169,6 +169,7 @@ struct KernelTable {
 
 const KernelTable& scalar_table() noexcept;
 const KernelTable& avx2_table() noexcept;
+const KernelTable& avx_vnni_table() noexcept;
 const KernelTable& avx512_table() noexcept;
 const KernelTable& avx512_vnni_table() noexcept;
 const KernelTable& avx512_vnni_bf16_table() noexcept;

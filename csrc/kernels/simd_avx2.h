@@ -1,4 +1,4 @@
-// The Vec wrapper of AVX2 + FMA + F16C: eight lanes.
+// The Vec wrapper of AVX2 + FMA + F16C: eight lanes. A unit that defines QORA_UNIT_VNNI may use AVX-VNNI too.
 #pragma once
 
 #include <immintrin.h>
@@ -145,15 +145,44 @@ struct Avx2Simd {
         static Operand load(const void* p) { return widen(load_dwords(p)); }
         static Acc dot(Acc acc, Operand a, Operand b) { return fma(a.odd, b.odd, fma(a.even, b.even, acc)); }
     };
-    struct DotI16 {
+    // Int32 accumulators, and operands that need no unpacking.
+    struct IntSums {
         static constexpr bool kFloat = false;
         using Acc = I;
-        using Operand = I;
         static Acc zero() { return _mm256_setzero_si256(); }
+    };
+    struct Dwords {
+        using Operand = I;
         static Operand broadcast(const void* p) { return broadcast_dword(p); }
         static Operand load(const void* p) { return load_dwords(p); }
-        // Multiplying and adding stand in assembly together, here and below: around the intrinsics GCC copies
-        // accumulators between registers, which costs a quarter.
+    };
+
+    // Dot products of integers, and multiplying and adding without them, stand in assembly where they can:
+    // around the intrinsics GCC copies accumulators between registers, which costs a quarter.
+#if defined(QORA_UNIT_VNNI)
+    struct DotI16 : IntSums, Dwords {
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+            return acc;
+#else
+            return _mm256_dpwssd_avx_epi32(acc, a, b);
+#endif
+        }
+    };
+    struct DotI8 : IntSums, Dwords {
+        static Acc dot(Acc acc, Operand a, Operand b) {
+#if defined(__GNUC__)
+            __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+            return acc;
+#else
+            return _mm256_dpbusd_avx_epi32(acc, a, b);
+#endif
+        }
+    };
+    static constexpr int kRowsI8 = 6;
+#else
+    struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
             I products;
@@ -164,14 +193,31 @@ struct Avx2Simd {
 #endif
         }
     };
+    // With full-range bytes vpmaddubsw would saturate: they are widened to int16 instead, which is exact.
+    struct DotI8 : IntSums {
+        struct Operand {
+            I even, odd;
+        };
+        static Operand broadcast(const void* p) {
+            const I bytes = broadcast_dword(p);
+            return {_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(bytes, 8)};
+        }
+        static Operand load(const void* p) {
+            const I bytes = load_dwords(p);
+            return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+            const I even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
+            return add_i(add_i(acc, even), odd);
+        }
+    };
+    static constexpr int kRowsI8 = 4;
+
     // Four bits leave room for the sums of a group in int16: |sum| <= 16 * 255 * 8 = 32640 in each half of a
-    // dword. In assembly, because around the intrinsics GCC copies accumulators.
-    struct DotQ4 {
+    // dword.
+    struct DotQ4 : Dwords {
         static constexpr int kRows = 6;
         using Acc = I;
-        using Operand = I;
-        static Operand broadcast(const void* p) { return broadcast_dword(p); }
-        static Operand load(const void* p) { return load_dwords(p); }
         static Acc product(Operand a, Operand b) { return _mm256_maddubs_epi16(a, b); }
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
@@ -190,32 +236,12 @@ struct Avx2Simd {
             return _mm256_madd_epi16(sums, load_dwords(multipliers));
         }
     };
-    // With full-range bytes vpmaddubsw would saturate: they are widened to int16 instead, which is exact.
-    struct DotI8 {
-        static constexpr bool kFloat = false;
-        using Acc = I;
-        struct Operand {
-            I even, odd;
-        };
-        static Acc zero() { return _mm256_setzero_si256(); }
-        static Operand broadcast(const void* p) {
-            const I bytes = broadcast_dword(p);
-            return {_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(bytes, 8)};
-        }
-        static Operand load(const void* p) {
-            const I bytes = load_dwords(p);
-            return {_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
-        }
-        static Acc dot(Acc acc, Operand a, Operand b) {
-            const I even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
-            return add_i(add_i(acc, even), odd);
-        }
-    };
+#endif
 
     // Sixteen registers: accumulators, the operands of a step and a temporary must fit.
     static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 2;
-    static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6, kRowsI8 = 4;
+    static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6;
 };
 
 }  // namespace
