@@ -36,6 +36,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "calibration": {"calibration", "conversion", "loading", "models", "ops", "video", "weights", "errors"},
     "classifier": {"calibration", "fetching", "hub", "loading", "prediction"}
     | {"weights", "models", "ops", "video", "errors"},
+    "comparison": {"classifier", "prediction"},
     "segments": {"prediction"},
     "annotate": {"segments", "video", "weights.atomic_file", "errors"},
     "cli": {"", "cli"},

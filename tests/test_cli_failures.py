@@ -49,6 +49,11 @@ def run_script(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
         "classify a.mp4 --mod m",
         "classify {clip} --model {model} --top-k 8",
         "convert src",
+        "compare {model} --video {clip}",
+        "compare {model} {model} --video {clip}",
+        "compare {model} other",
+        "compare --video {clip}",
+        "compare {model} --weights-b q3 --video {clip}",
         "info a b",
     ],
 )
@@ -62,7 +67,7 @@ def test_wrong_usage_is_status_2(line: str, frames: Path, tiny_model_file: Path,
     assert "error: " in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("verb", ["demo", "vivit", "classify", "convert", "info", "doctor"])
+@pytest.mark.parametrize("verb", ["demo", "compare", "vivit", "classify", "convert", "info", "doctor"])
 def test_help_of_every_verb(verb: str, capsys) -> None:
     assert main([verb, "--help"]) == 0
     out = capsys.readouterr().out
@@ -73,7 +78,7 @@ def test_help_of_every_verb(verb: str, capsys) -> None:
 def test_examples_of_the_help_parse(capsys) -> None:
     """Every example of a help text is a command line that the parser accepts."""
     examples = []
-    for verb in ("demo", "vivit", "classify", "convert", "info", "doctor"):
+    for verb in ("demo", "compare", "vivit", "classify", "convert", "info", "doctor"):
         main([verb, "--help"])
         lines = capsys.readouterr().out.split("examples:\n")[1].splitlines()
         examples += [line.strip() for line in lines if line.startswith("  qora-vision ")]

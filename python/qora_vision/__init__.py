@@ -11,6 +11,7 @@ from importlib.metadata import version
 from qora_vision.annotate import ANNOTATION_FORMATS, annotate
 from qora_vision.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.classifier import VideoClassifier, list_models, load
+from qora_vision.comparison import ClipComparison, Comparison, class_order, compare
 from qora_vision.errors import (
     CheckpointError,
     DownloadError,
@@ -33,6 +34,8 @@ __all__ = [
     "BundledModel",
     "CachedModel",
     "CheckpointError",
+    "ClipComparison",
+    "Comparison",
     "DownloadError",
     "IsaError",
     "ModelCache",
@@ -47,6 +50,8 @@ __all__ = [
     "__version__",
     "annotate",
     "available_isas",
+    "class_order",
+    "compare",
     "cpu_info",
     "demo_clip",
     "join_windows",
