@@ -32,13 +32,14 @@ EXP2_6 = 1e-7 + 2 * U
 ERF = 4.2e-7
 # The largest slope of both forms of GELU (at x = sqrt 2).
 GELU_SLOPE = 1.13
-# csrc/ops/attention.cpp: keys whose weights are rounded relative to their common maximum; limits of the
-# integers.
+# csrc/ops/attention.cpp: keys whose weights are rounded relative to their common maximum.
 BLOCK_KEYS = 256
-QUERY_LIMIT = 4095
-# csrc/kernels/kernel_table.h
-VALUE_LIMIT = (1 << 10) - 1
-WEIGHT_ONE = 1 << 14
+# csrc/kernels/kernel_table.h: attention in the i16 family.
+VALUE_LIMIT = 1448
+WEIGHT_ONE = 11584
+SCORE_STEPS = 2.0**11
+# csrc/kernels/math.inl.h: relative error of 2^x in words.
+EXP2_WORDS = 1.6e-4
 # int8 activations come from x * (1 / step) + zero_point in float32, with or without a fused multiply-add: two
 # or three roundings of numbers up to 256. Nearer to a tie than that, both neighbours are right.
 INT8_TIE = 3 * 256 * U
@@ -295,6 +296,34 @@ def _operand(family: str, x: NDArray, limit: int, axis: int, model: bool) -> Bou
     return Bounded(x, np.broadcast_to(step * (0.5 + 2 * limit * U), x.shape))
 
 
+def _words(x: NDArray, factor: Floats, model: bool) -> Bounded:
+    """x * factor rounded to integers, as x. Keys' factors come from a norm, which is a float32 sum."""
+    exact = x.astype(np.float32).astype(np.float64) * factor
+    tie = 2.0**15 * (sum_error(x.shape[-1]) + 4 * U)
+    if not model:
+        return Bounded(x, np.broadcast_to((0.5 + tie) / factor, x.shape))
+    near = np.abs(exact - np.floor(exact) - 0.5) < tie
+    return Bounded(np.rint(exact) / factor, np.where(near, 1.0 / factor, 0.0))
+
+
+def _query_and_key(family: str, q: Floats, k: Floats, unit: float, model: bool) -> tuple[Bounded, Bounded]:
+    """The operands of Q·K. For i16 they share 30 bits by their norms (Cauchy-Schwarz).
+
+    Keys: the longest of the head is as long as allowed. A query: the largest factor that keeps it as short,
+    and with which a product is a power of two of a step.
+    """
+    if family != "i16":
+        return _operand(family, q, 0, 0, model), _operand(family, k, 0, 0, model)
+    limit = (2.0**15 - 1 - 0.5 * math.sqrt(q.shape[-1])) * (1 - 2.0**-12)
+    longest = np.linalg.norm(k, axis=-1).max()
+    key_factor = limit / longest if longest > 1e-30 else 1.0
+    steps = unit * SCORE_STEPS / key_factor
+    length = np.linalg.norm(q, axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        shift = np.minimum(np.floor(np.log2(limit / (length * steps))), 31)
+    return _words(q, steps * np.exp2(shift), model), _words(k, np.float64(key_factor), model)
+
+
 def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: bool) -> Bounded:
     """One head: q (queries, d), k and v (keys, d).
 
@@ -303,16 +332,14 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     """
     keys, dim = k.shape
     unit = scale * math.log2(math.e)  # scores are powers of two
-    key_limit = min((2**31 - 1) // (QUERY_LIMIT * dim), 2**15 - 1)
-    qo = _operand(family, q, QUERY_LIMIT, -1, model)
-    ko = _operand(family, k, key_limit, (0, 1), model)
+    qo, ko = _query_and_key(family, q, k, unit, model)
     vo = _operand(family, v, VALUE_LIMIT, 0, model)
 
     scores = unit * (qo.value @ ko.value.T)
     size = unit * (np.abs(qo.value) @ np.abs(ko.value).T)
     error = unit * (np.abs(qo.value) @ ko.error.T + qo.error @ (np.abs(ko.value) + ko.error).T)
-    if family != "i16":
-        error = error + sum_error(dim + 2) * (size + error)
+    # Sums of integers are exact, but the norm that scales keys is a sum too.
+    error = error + sum_error(dim + 2) * (size + error)
     # The product's scale (four roundings), the conversion of integers, the difference to the maximum of a
     # block and of that to the maximum so far: each one rounding of a number up to twice the largest score, or
     # of 14.
@@ -322,15 +349,21 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     p = np.exp2(scores - top)
     blocks = -(-keys // BLOCK_KEYS)
     # 2^x of the score and, for each block that follows, of the correction.
-    relative = (EXP2_6 if family == "f32" else EXP2_3) + (blocks + 1) * (EXP2_6 + 2 * U)
-    if family == "bf16":
-        relative += BF16_U
+    relative = (blocks + 1) * (EXP2_6 + 2 * U)
+    if family == "f32":
+        relative += EXP2_6
+    elif family == "bf16":
+        relative += EXP2_3 + BF16_U
+    else:
+        # Distances are cut off to whole steps: all weights are up to one step too large, and what is common
+        # to them does not count.
+        relative += EXP2_WORDS + 0.5 * math.log(2.0) / SCORE_STEPS
     p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2.0**-64
     if family == "i16":
         # Half a step of an integer weight, which is relative to the maximum of the block.
         starts = np.arange(0, keys, BLOCK_KEYS)
         block_top = np.maximum.reduceat(scores, starts, axis=1).repeat(np.diff([*starts, keys]), axis=1)
-        p_error = p_error + 0.5 / WEIGHT_ONE * np.exp2(np.minimum(block_top - top + 2 * error, 64.0))
+        p_error = p_error + 0.5 / (WEIGHT_ONE - 1) * np.exp2(np.minimum(block_top - top + 2 * error, 64.0))
 
     total = p.sum(axis=1, keepdims=True)
     out = (p @ vo.value) / total

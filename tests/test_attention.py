@@ -138,6 +138,24 @@ def test_all_keys_equal(isa: str, family: str) -> None:
         assert np.abs(got / constant - 1).max() <= 300 * bounds.U + slack
 
 
+def test_every_distance_from_the_maximum(isa: str, family: str) -> None:
+    """Two keys, and scores that part them by 0 to 20 octaves: the weight's exponential, all along."""
+    q = np.linspace(0, 20 * np.log(2), 3001, dtype=np.float32).reshape(1, -1, 1, 1)
+    k = np.array([0, -1], np.float32).reshape(1, 2, 1, 1)
+    v = np.array([0, 1], np.float32).reshape(1, 2, 1, 1)
+    check(isa, family, (q, k, v), "distances", 1.0)
+
+
+def test_rows_do_not_meet(isa: str, family: str) -> None:
+    """Equal weights overflow an integer product unless it is parted; neighbours do not see that it was."""
+    q, k, v = (np.ascontiguousarray(a) for a in fused(np.random.default_rng(43), (1, 1, 40, 600, 24)))
+    alone = run(isa, family, (q, k, v))
+    q[0, ::7] = 0
+    together = run(isa, family, (q, k, v))
+    others = np.arange(40) % 7 > 0
+    assert np.array_equal(alone[others], together[others])
+
+
 def test_zeros(isa: str, family: str) -> None:
     rng = np.random.default_rng(37)
     q, k, v = (np.ascontiguousarray(a) for a in fused(rng, (1, 1, 5, 100, 24)))

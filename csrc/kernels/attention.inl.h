@@ -9,156 +9,228 @@
 #include "kernels/kernel_table.h"
 #include "kernels/math.inl.h"
 #include "kernels/rows.inl.h"
+#include "kernels/tile.inl.h"
 
 namespace qora {
 namespace {
 
-// How the weights of one row are stored. `store` adds up what was stored, so that numerator and denominator
-// see the same rounded weights. A weight is 2^(score - max + kExponent), which makes the largest kUnit^-1.
+// How scores become weights: `max` finds the largest score of each row, `octaves` turns one into units of
+// log2, `write` stores 2^(score - max) in any unit and adds up what it stored, so that numerator and
+// denominator see the same rounded weights. Rows go side by side, because one alone would wait for its own
+// results.
+//
+// Float32 scores; the families differ in what they store.
+template <class V, class Stored, int Rows>
+struct FloatWeights {
+    using Score = float;
+
+    static const float* scores(const SoftmaxArgs& a, int row) {
+        return static_cast<const float*>(a.scores) + row * a.score_stride;
+    }
+    static void max(const SoftmaxArgs& a, Score* highest) {
+        typename V::F high[Rows];
+        for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
+        for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r)
+                high[r] = V::max(load_lanes<V>(scores(a, r) + i, lanes, kNoScore), high[r]);
+        });
+        for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane(high[r]);
+    }
+    static float octaves(const SoftmaxArgs& a, int row, Score max) { return max * a.row_scale[row]; }
+    static void write(const SoftmaxArgs& a, const Score* highest, float* sums) {
+        typename V::F factor[Rows], shift[Rows], sum[Rows];
+        for (int r = 0; r < Rows; ++r) {
+            factor[r] = V::set(a.row_scale[r]);
+            shift[r] = V::set(-octaves(a, r, highest[r]));
+            sum[r] = V::set(0.0f);
+        }
+        for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                const auto score = load_lanes<V>(scores(a, r) + i, lanes, kNoScore);
+                const auto weight = exp2<V, Stored::kDegree>(V::fma(score, factor[r], shift[r]));
+                sum[r] = V::add(sum[r], Stored::store(a.weights, r * a.weight_stride, i, weight));
+            }
+        });
+        for (int r = 0; r < Rows; ++r) sums[r] = V::sum(sum[r]);
+    }
+};
+
 template <class V>
-struct WeightsF32 {
-    using Score = typename V::F;
-    using Sum = typename V::F;
+struct StoreF32 {
     static constexpr int kDegree = 6;
-    static constexpr float kExponent = 0.0f, kUnit = 1.0f;
-    static Score load(const int32_t* scores) { return V::load(reinterpret_cast<const float*>(scores)); }
-    static Score lowest() { return V::set(kNoScore); }
-    static Score max(Score a, Score b) { return V::max(a, b); }
-    static typename V::F to_float(Score s) { return s; }
-    static Sum zero() { return V::set(0.0f); }
-    static float total(Sum s) { return V::sum(s); }
-    static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
-        V::store(static_cast<float*>(row) + i, p);
-        return V::add(sum, p);
-    }
-    static Sum store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1, Sum sum) {
-        return store(row, i + V::kWidth, p1, store(row, i, p0, sum));
+    static typename V::F store(void* weights, ptrdiff_t row, int64_t i, typename V::F weight) {
+        V::store(reinterpret_cast<float*>(static_cast<uint8_t*>(weights) + row) + i, weight);
+        return weight;
     }
 };
 
 template <class V>
-struct WeightsBf16 : WeightsF32<V> {
+struct StoreBf16 {
     static constexpr int kDegree = 3;
-    static typename V::F store(void* row, int64_t i, typename V::F p, typename V::F sum) {
-        return V::add(sum, V::store_rounded_bf16(static_cast<uint16_t*>(row) + i, p));
-    }
-    static typename V::F store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1,
-                                    typename V::F sum) {
-        return store(row, i + V::kWidth, p1, store(row, i, p0, sum));
+    static typename V::F store(void* weights, ptrdiff_t row, int64_t i, typename V::F weight) {
+        return V::store_rounded_bf16(reinterpret_cast<uint16_t*>(static_cast<uint8_t*>(weights) + row) + i,
+                                     weight);
     }
 };
 
-template <class V>
-struct WeightsI16 {
-    using Score = typename V::I;
-    using Sum = typename V::I;
-    static constexpr int kDegree = 3;
-    static constexpr float kExponent = kI16WeightBits, kUnit = 1.0f / (1 << kI16WeightBits);
-    static Score load(const int32_t* scores) { return V::load_i(scores); }
-    static Score lowest() { return V::set_i(INT32_MIN); }
-    static Score max(Score a, Score b) { return V::max_i(a, b); }
-    static typename V::F to_float(Score s) { return V::to_float(s); }
-    static Sum zero() { return V::set_i(0); }
-    static float total(Sum s) { return V::sum(V::to_float(s)); }
-    static Sum store(void* row, int64_t i, typename V::F p, Sum sum) {
-        const auto q = V::to_int(p);
-        V::store_i16(static_cast<int16_t*>(row) + i, q);
-        return V::add_i(sum, q);
+// Integer scores: their distance from the maximum is shifted to sixteen bits, where all the rest happens in
+// words, twice as many to a vector.
+template <class V, int Rows>
+struct WordWeights {
+    using Score = int32_t;
+
+    // What stands behind the last key repeats a score.
+    static void max(const SoftmaxArgs& a, Score* highest) {
+        const auto* scores = static_cast<const int32_t*>(a.scores);
+        const ptrdiff_t stride = a.score_stride;
+        const int keys = a.keys;
+        typename V::I high[Rows];
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) high[r] = V::load_i(scores + r * stride);
+        for (int i = V::kWidth; i < keys; i += V::kWidth) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) high[r] = V::max_i(V::load_i(scores + r * stride + i), high[r]);
+        }
+        for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane_i(high[r]);
     }
-    static Sum store_pair(void* row, int64_t i, typename V::F p0, typename V::F p1, Sum sum) {
-        const auto q0 = V::to_int(p0), q1 = V::to_int(p1);
-        V::store_i16_pair(static_cast<int16_t*>(row) + i, q0, q1);
-        return V::add_i(sum, V::add_i(q0, q1));
+    static float octaves(const SoftmaxArgs& a, int row, Score max) {
+        return static_cast<float>(max) * a.row_scale[row];
+    }
+    // `to_steps(d, r)` turns differences of row r's scores into steps.
+    template <class ToSteps>
+    static void write_steps(const SoftmaxArgs& a, const Score* highest, float* sums, ToSteps to_steps) {
+        const auto* scores = static_cast<const int32_t*>(a.scores);
+        auto* to = static_cast<int16_t*>(a.weights);
+        const ptrdiff_t stride = a.score_stride, to_stride = a.weight_stride / 2;
+        const int keys = a.keys;
+        typename V::I top[Rows], sum[Rows];
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            top[r] = V::set_i(highest[r]);
+            sum[r] = V::set_i(0);
+        }
+        const auto weights = [&](int r, int i) {
+            const int32_t* at = scores + r * stride + i;
+            const auto low = to_steps(V::sub_i(top[r], V::load_i(at)), r);
+            const auto high = to_steps(V::sub_i(top[r], V::load_i(at + V::kWidth)), r);
+            return exp2_steps<V>(V::pack_w(low, high));
+        };
+        int i = 0;
+        for (; i + 2 * V::kWidth <= keys; i += 2 * V::kWidth) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                const auto w = weights(r, i);
+                V::store_w(to + r * to_stride + i, w);
+                sum[r] = V::sum_pairs(sum[r], w);
+            }
+        }
+        if (i < keys) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                const auto w = V::first_w(weights(r, i), keys - i);
+                V::store_w(to + r * to_stride + i, w);
+                sum[r] = V::sum_pairs(sum[r], w);
+            }
+        }
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) sums[r] = V::sum(V::to_float(sum[r]));
+    }
+    static void write(const SoftmaxArgs& a, const Score* highest, float* sums) {
+        bool huge = false;
+        for (int r = 0; r < Rows; ++r) huge |= a.row_shift[r] < 0;
+        const int32_t* shifts = a.row_shift;
+        if (!huge)
+            return write_steps(a, highest, sums,
+                               [=](auto d, int r) { return V::shift_right_i(d, shifts[r]); });
+        // Scores so large that a unit of theirs is more than a step. Beyond 2^15 steps every weight is zero.
+        write_steps(a, highest, sums, [=](auto d, int r) {
+            const int left = shifts[r] < -15 ? 15 : shifts[r] < 0 ? -shifts[r] : 0;
+            const auto near = V::min_i(V::shift_right_i(d, shifts[r] > 0 ? shifts[r] : 0), V::set_i(1 << 15));
+            return V::mul_i(near, V::set_i(1 << left));
+        });
     }
 };
 
-// The last few scores of a row in units of log2: what stands behind them in the buffer is replaced, not
-// trusted.
-template <class V, class Weights>
-inline typename V::F tail_scores(const int32_t* scores, int count, typename V::F factor) {
-    float lanes[V::kWidth];
-    V::store(lanes, V::mul(Weights::to_float(Weights::load(scores)), factor));
-    for (int i = count; i < V::kWidth; ++i) lanes[i] = kNoScore;
-    return V::load(lanes);
-}
-
-// Largest score of a row in units of log2.
-template <class V, class Weights>
-inline float row_max(const int32_t* scores, int keys, float row_scale) {
-    const int whole = keys / V::kWidth * V::kWidth;
-    const auto factor = V::set(row_scale);
-    auto high = Weights::lowest();
-    for (int i = 0; i < whole; i += V::kWidth) high = Weights::max(Weights::load(scores + i), high);
-    auto highest = V::mul(Weights::to_float(high), factor);
-    if (whole < keys)
-        highest = V::max(tail_scores<V, Weights>(scores + whole, keys - whole, factor), highest);
-    return V::max_lane(highest);
-}
-
-// Writes the weights of a row and returns their sum.
-template <class V, class Weights>
-inline float write_weights(const int32_t* scores, int keys, int keys_padded, float row_scale, float block_max,
-                           void* weights) {
-    const int whole = keys / V::kWidth * V::kWidth, paired = keys / (2 * V::kWidth) * (2 * V::kWidth);
-    // Where scores are huge, score - max could round to more than 0, and a weight above 1 could overflow an
-    // int32 sum. A margin of the rounding error prevents it; being common to all weights, it cancels.
-    const float margin = (block_max < 0.0f ? -block_max : block_max) * 0x1p-22f;
-    const auto factor = V::set(row_scale), shift = V::set(Weights::kExponent - block_max - margin);
-    const auto weight = [&](int i) {
-        return exp2<V, Weights::kDegree>(V::fma(Weights::to_float(Weights::load(scores + i)), factor, shift));
-    };
-    auto sum = Weights::zero();
-    for (int i = 0; i < paired; i += 2 * V::kWidth)
-        sum = Weights::store_pair(weights, i, weight(i), weight(i + V::kWidth), sum);
-    if (paired < whole) sum = Weights::store(weights, paired, weight(paired), sum);
-    int end = whole;
-    if (whole < keys) {
-        const auto tail = tail_scores<V, Weights>(scores + whole, keys - whole, factor);
-        sum = Weights::store(weights, whole, exp2<V, Weights::kDegree>(V::add(tail, shift)), sum);
-        end += V::kWidth;
-    }
-    for (; end < keys_padded; end += V::kWidth) Weights::store(weights, end, V::set(0.0f), Weights::zero());
-    return Weights::total(sum);
-}
-
-// The score buffer and the weight buffer hold whole vectors.
-template <class V, class Weights>
-void softmax(const SoftmaxArgs& a) {
-    float block_max[kMaxTileRows] = {}, block_sum[kMaxTileRows] = {};
-    // All maxima first: one row's reduction hides behind the next row's loads.
-    const auto* scores = static_cast<const int32_t*>(a.scores);
-    for (int r = 0; r < a.rows; ++r)
-        block_max[r] = row_max<V, Weights>(scores + r * a.score_stride, a.keys, a.row_scale[r]);
-    for (int r = 0; r < a.rows; ++r)
-        block_sum[r] =
-            write_weights<V, Weights>(scores + r * a.score_stride, a.keys, a.keys_padded, a.row_scale[r],
-                                      block_max[r], static_cast<uint8_t*>(a.weights) + r * a.weight_stride);
-
-    for_each_vector<V>(a.rows, [&](int64_t r, int lanes) {
+// The score buffer and the weight buffer hold whole panels.
+template <class V, class Weights, int Rows>
+void softmax_rows(const SoftmaxArgs& a) {
+    typename Weights::Score highest[kMaxTileRows];
+    float block_max[kMaxTileRows] = {};
+    Weights::max(a, highest);
+    Weights::write(a, highest, a.weight_sum);
+    for (int r = 0; r < Rows; ++r) block_max[r] = Weights::octaves(a, r, highest[r]);
+    for_each_vector<V>(Rows, [&](int64_t r, int lanes) {
         const auto before = load_lanes<V>(a.running_max + r, lanes),
                    block = load_lanes<V>(block_max + r, lanes);
         const auto after = V::max(before, block);
-        const auto keep = exp2<V, 6>(V::sub(before, after));
-        const auto gain = V::mul(exp2<V, 6>(V::sub(block, after)), V::set(Weights::kUnit));
+        const auto keep = exp2<V, 6>(V::sub(before, after)), gain = exp2<V, 6>(V::sub(block, after));
         const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
-        store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(block_sum + r, lanes), gain, kept), lanes);
+        store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(a.weight_sum + r, lanes), gain, kept), lanes);
         store_lanes<V>(a.running_max + r, after, lanes);
         store_lanes<V>(a.keep + r, keep, lanes);
         store_lanes<V>(a.gain + r, gain, lanes);
     });
 }
 
+template <class V, class Stored>
+struct FloatFamily {
+    template <int Rows>
+    using Weights = FloatWeights<V, Stored, Rows>;
+};
+
+template <class V>
+struct WordFamily {
+    template <int Rows>
+    using Weights = WordWeights<V, Rows>;
+};
+
+// The SoftmaxFn of a family: one instance for each number of rows, as of the tile.
+template <class V, class Of, int MaxRows>
+void softmax(const SoftmaxArgs& a) {
+    if constexpr (MaxRows > 1) {
+        if (a.rows < MaxRows) return softmax<V, Of, MaxRows - 1>(a);
+    }
+    return softmax_rows<V, typename Of::template Weights<MaxRows>, MaxRows>(a);
+}
+
+// The natural order of a panel's columns, and the one in which packing two vectors to words restores it.
+inline int same_column(int key) { return key; }
+template <class V>
+int packed_column(int key) {
+    return key / (2 * V::kWidth) * (2 * V::kWidth) + V::packed_column(key % (2 * V::kWidth));
+}
+
+template <class V, class Product>
+inline void merge_row(const MergeArgs& m, int row, Product product) {
+    float* out = m.out + row * m.out_stride;
+    const auto keep = V::set(m.keep[row]), gain = V::set(m.gain[row]);
+    for (int i = 0; i < m.cols; i += V::kWidth)
+        V::store(out + i, V::fma(product(i), gain, V::mul(V::load(out + i), keep)));
+}
+
 template <class V>
 void merge(const MergeArgs& m) {
     for (int r = 0; r < m.rows; ++r) {
-        const auto* floats = static_cast<const float*>(m.acc) + r * m.acc_stride;
-        const auto* ints = static_cast<const int32_t*>(m.acc) + r * m.acc_stride;
-        float* out = m.out + r * m.out_stride;
-        const auto keep = V::set(m.keep[r]), gain = V::set(m.gain[r]);
-        for (int i = 0; i < m.cols; i += V::kWidth) {
-            const auto block = m.integer ? V::to_float(V::load_i(ints + i)) : V::load(floats + i);
-            V::store(out + i, V::fma(block, gain, V::mul(V::load(out + i), keep)));
+        const ptrdiff_t at = r * m.acc_stride;
+        if (!m.integer) {
+            merge_row<V>(m, r, [&](int i) { return V::load(static_cast<const float*>(m.acc) + at + i); });
+            continue;
         }
+        const auto part = [&](const void* acc, int i) {
+            return V::load_i(static_cast<const int32_t*>(acc) + at + i);
+        };
+        // Whether a row's parts are added as integers depends on that row alone: its result does not change
+        // with those beside it.
+        if (m.rest == nullptr)
+            merge_row<V>(m, r, [&](int i) { return V::to_float(part(m.acc, i)); });
+        else if (m.weight_sum[r] <= kI16WeightSum)
+            merge_row<V>(m, r, [&](int i) { return V::to_float(V::add_i(part(m.acc, i), part(m.rest, i))); });
+        else
+            merge_row<V>(m, r, [&](int i) {
+                return V::add(V::to_float(part(m.acc, i)), V::to_float(part(m.rest, i)));
+            });
     }
 }
 
@@ -174,6 +246,24 @@ void scale_to_i16(const float* x, const float* factor, int64_t n, int16_t* y) {
             for (int lane = 0; lane < lanes; ++lane) y[i + lane] = values[lane];
         }
     });
+}
+
+template <class V>
+inline float scaled_norm(const float* x, int64_t n, float scale) {
+    auto squares = V::set(0.0f);
+    for_each_vector<V>(n, [&](int64_t i, int lanes) {
+        const auto v = V::mul(load_lanes<V>(x + i, lanes), V::set(scale));
+        squares = V::fma(v, v, squares);
+    });
+    return sqrtf(V::sum(squares)) / scale;
+}
+
+// Again at another scale where squares overflowed or vanished.
+template <class V>
+float norm(const float* x, int64_t n) {
+    const float result = scaled_norm<V>(x, n, 1.0f);
+    if (result > 1e-15f && result < 1e18f) return result;
+    return scaled_norm<V>(x, n, result < 1.0f ? 0x1p60f : 0x1p-80f);
 }
 
 // Once NaN, always NaN: the maximum keeps its second operand, and 0 * x is NaN for what is not finite.

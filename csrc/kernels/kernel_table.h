@@ -33,11 +33,15 @@ constexpr int64_t operand_bytes(Family f, int64_t steps, int64_t nr) {
     return (steps + (f == Family::kQ4 ? steps / kGroupSteps : 0)) * nr * 4;
 }
 
-// Attention in the i16 family. A weight of 1 is 2^14, so the weights of 128 keys sum to at most 2^21, which
-// leaves values ten bits of magnitude in an int32 accumulator.
-constexpr int kI16WeightBits = 14;
-constexpr int kI16ValueLimit = (1 << 10) - 1;
+// Attention in the i16 family. Scores are counted in steps of 2^-kI16ScoreBits octaves (units of log2). The
+// largest weight of a block is kI16WeightOne, so that 128 of them times values up to kI16ValueLimit fit an
+// int32 accumulator, and so does any number of smaller ones whose sum is at most kI16WeightSum.
+constexpr int kI16ScoreBits = 11;
+constexpr int kI16WeightOne = 11584;
+constexpr int kI16ValueLimit = 1448;
 constexpr int kI16ProductKeys = 128;
+constexpr int kI16WeightSum = INT32_MAX / kI16ValueLimit;
+static_assert(kI16ProductKeys * kI16WeightOne <= kI16WeightSum, "a product of weights and values overflows");
 
 // Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
@@ -67,9 +71,8 @@ constexpr int64_t stored_group_bytes(int64_t nr) { return nr * (kGroupSize / 2 +
 // Turns n float32 values into n_padded operand values (the rest zero). y is aligned to 64 bytes, n_padded a
 // multiple of 16. i8: bytes with a zero point, the range of the row and zero mapped to 0..255 or, where the
 // table's instructions take signed bytes, to -128..127 (q = round(x / scale) + zero_point; only the table's
-// own tiles read them). i16: |q| <= limit. The float families ignore `limit`.
-using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, int limit, void* y,
-                             RowScale* scale);
+// own tiles read them).
+using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, void* y, RowScale* scale);
 
 // out[r][c] = act(dequantise(acc) + bias) + residual, for a tile of accumulators.
 struct EpilogueArgs {
@@ -92,12 +95,15 @@ struct EpilogueArgs {
 // One block of keys of streaming attention for a few query rows. Weights are taken relative to the block's
 // own maximum and rescaled when they are merged, so that integer weights keep their precision in every block.
 struct SoftmaxArgs {
-    const void* scores;  // accumulators of Q·K, row stride score_stride elements
+    const void* scores;  // accumulators of Q·K, row stride score_stride elements; behind the last key up to
+                         // a whole panel: those of any keys
     ptrdiff_t score_stride;
-    int rows, keys, keys_padded;  // weights of keys..keys_padded become next to nothing
-    const float* row_scale;       // [rows], > 0: accumulator times this = score in units of log2
-    void* weights;                // operand values of the family, row stride weight_stride bytes
+    int rows, keys;
+    const float* row_scale;    // [rows], > 0: accumulator times this = score in units of log2
+    const int32_t* row_shift;  // [rows], i16 only: accumulator >> this = score in steps of 2^-kI16ScoreBits
+    void* weights;             // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
+    float* weight_sum;   // [rows] out: sum of the block's weights, in units of what is stored
     float* running_max;  // [rows] in units of log2, kNoScore before the first block
     float* running_sum;  // [rows]
     float* keep;         // [rows] out: factor of what was accumulated before this block
@@ -105,9 +111,11 @@ struct SoftmaxArgs {
 };
 using SoftmaxFn = void (*)(const SoftmaxArgs&);
 
-// out[r][c] = out[r][c] * keep[r] + acc[r][c] * gain[r]
+// out[r][c] = out[r][c] * keep[r] + (acc[r][c] + rest[r][c]) * gain[r]
 struct MergeArgs {
     const void* acc;
+    const void* rest;         // i16: null, or the second part of a block whose weights need two
+    const float* weight_sum;  // [rows], read with `rest`
     ptrdiff_t acc_stride;
     int rows, cols;
     bool integer;
@@ -134,10 +142,12 @@ struct RecurrenceArgs {
 
 struct FamilyKernels {
     TileFn tile;
-    int mr;  // rows of a tile
-    EncodeRowFn encode_row;
-    SoftmaxFn softmax;  // null for i8 and q4: attention weights need more than eight bits
-    ExpandFn expand;    // null where panels are stored as operands
+    int mr;                  // rows of a tile
+    EncodeRowFn encode_row;  // null for i16, whose scales attention chooses
+    SoftmaxFn softmax;       // null for i8 and q4: attention weights need more than eight bits
+    // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
+    int (*key_column)(int i);
+    ExpandFn expand;  // null where panels are stored as operands
 };
 
 struct KernelTable {
@@ -157,6 +167,8 @@ struct KernelTable {
     void (*scale_row)(const float* x, const float* factor, int64_t n, void* y, bool out_bf16);
     // y[i] = round(x[i] * factor[i]).
     void (*scale_to_i16)(const float* x, const float* factor, int64_t n, int16_t* y);
+    // sqrt(sum of x[i]^2), NaN when an x[i] is not finite.
+    float (*norm)(const float* x, int64_t n);
     // m[i] = max(m[i], |x[i]|)
     void (*abs_max)(const float* x, int64_t n, float* m);
     // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.

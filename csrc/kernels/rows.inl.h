@@ -63,7 +63,7 @@ void layer_norm(const float* x, int64_t n, const float* gamma, const float* beta
 }
 
 template <class V>
-void encode_row_f32(const float* x, int64_t n, int64_t n_padded, int, void* y, RowScale* scale) {
+void encode_row_f32(const float* x, int64_t n, int64_t n_padded, void* y, RowScale* scale) {
     auto* out = static_cast<float*>(y);
     for_each_vector<V>(n, [&](int64_t i, int lanes) { V::store(out + i, load_lanes<V>(x + i, lanes)); });
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
@@ -72,7 +72,7 @@ void encode_row_f32(const float* x, int64_t n, int64_t n_padded, int, void* y, R
 }
 
 template <class V>
-void encode_row_bf16(const float* x, int64_t n, int64_t n_padded, int, void* y, RowScale* scale) {
+void encode_row_bf16(const float* x, int64_t n, int64_t n_padded, void* y, RowScale* scale) {
     auto* out = static_cast<uint16_t*>(y);
     for_each_vector<V>(n, [&](int64_t i, int lanes) { V::store_bf16(out + i, load_lanes<V>(x + i, lanes)); });
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
@@ -83,7 +83,7 @@ void encode_row_bf16(const float* x, int64_t n, int64_t n_padded, int, void* y, 
 // A NaN or infinity in a row would vanish in integers; adding 0 * x to the scale keeps it visible in the
 // result.
 template <class V>
-void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, RowScale* scale) {
+void encode_row_i8(const float* x, int64_t n, int64_t n_padded, void* y, RowScale* scale) {
     auto low = V::set(0.0f), high = V::set(0.0f), poison = V::set(0.0f);
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
         const auto v = load_lanes<V>(x + i, lanes);
@@ -109,30 +109,6 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, int, void* y, Ro
         V::store_u8(out + i, V::set_i(0));
     scale->scale = step + V::sum(poison);
     scale->zero_point = static_cast<int32_t>(V::first(offset)) - V::kI8Offset;
-}
-
-template <class V>
-void encode_row_i16(const float* x, int64_t n, int64_t n_padded, int limit, void* y, RowScale* scale) {
-    auto high = V::set(0.0f), poison = V::set(0.0f);
-    for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        const auto v = load_lanes<V>(x + i, lanes);
-        high = V::max(V::abs(v), high);
-        poison = V::fma(v, V::set(0.0f), poison);
-    });
-    const float max = V::max_lane(high);
-    const float step = max > 1e-30f ? max / static_cast<float>(limit) : 1.0f;
-    const auto inverse = V::set(1.0f / step);
-
-    auto* out = static_cast<int16_t*>(y);
-    const auto encode = [&](typename V::F v) {
-        const auto q = V::to_int(V::mul(v, inverse));
-        return V::min_i(V::max_i(q, V::set_i(-limit)), V::set_i(limit));
-    };
-    for_each_vector<V>(
-        n, [&](int64_t i, int lanes) { V::store_i16(out + i, encode(load_lanes<V>(x + i, lanes))); });
-    for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
-        V::store_i16(out + i, V::set_i(0));
-    *scale = {step + V::sum(poison), 0};
 }
 
 template <class V, bool Integer, Activation Act>

@@ -66,6 +66,12 @@ struct Avx2Simd {
     static I mul_i(I a, I b) { return _mm256_mullo_epi32(a, b); }
     static I max_i(I a, I b) { return _mm256_max_epi32(a, b); }
     static I min_i(I a, I b) { return _mm256_min_epi32(a, b); }
+    static int32_t max_lane_i(I a) {
+        __m128i x = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+        x = _mm_max_epi32(x, _mm_shuffle_epi32(x, _MM_SHUFFLE(1, 0, 3, 2)));
+        return _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32(x, _MM_SHUFFLE(2, 3, 0, 1))));
+    }
+    static I shift_right_i(I a, int n) { return _mm256_sra_epi32(a, _mm_cvtsi32_si128(n)); }
     static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
     static I to_int(F a) { return _mm256_cvtps_epi32(a); }
 
@@ -104,14 +110,38 @@ struct Avx2Simd {
         return _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     }
     static void store_i16(int16_t* p, I x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_i16(x)); }
-    static void store_i16_pair(int16_t* p, I x, I y) {
-        const I words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x, y), _MM_SHUFFLE(3, 1, 2, 0));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
-    }
     static void store_u8(uint8_t* p, I x) {
         const __m128i words = to_i16(x);
         _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
     }
+
+    // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
+    using W = __m256i;
+    static W set_w(int16_t x) { return _mm256_set1_epi16(x); }
+    static W pack_w(I a, I b) { return _mm256_packs_epi32(a, b); }
+    static int packed_column(int i) { return i / 4 % 2 * kWidth + i / 8 * 4 + i % 4; }
+    static W add_w(W a, W b) { return _mm256_add_epi16(a, b); }
+    static W mul_w(W a, W b) { return _mm256_mulhrs_epi16(a, b); }
+    template <int N>
+    static W shift_left_w(W a) {
+        return _mm256_slli_epi16(a, N);
+    }
+    // Word shifts by lane are missing: the upper and the lower byte of a power come from tables.
+    static W inverse_power_w(W n) {
+        const W upper =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+        const W lower =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0));
+        n = _mm256_min_epi16(n, set_w(15));
+        return _mm256_or_si256(_mm256_slli_epi16(_mm256_shuffle_epi8(upper, n), 8),
+                               _mm256_shuffle_epi8(lower, n));
+    }
+    static W first_w(W a, int n) {
+        const W index = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        return _mm256_and_si256(a, _mm256_cmpgt_epi16(set_w(static_cast<int16_t>(n)), index));
+    }
+    static void store_w(int16_t* p, W a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+    static I sum_pairs(I sum, W a) { return add_i(sum, _mm256_madd_epi16(a, set_w(1))); }
 
     static I load_dwords(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
     static I broadcast_dword(const void* p) {

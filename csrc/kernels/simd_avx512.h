@@ -59,6 +59,8 @@ struct Avx512Simd {
     static I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
     static I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
     static I min_i(I a, I b) { return _mm512_min_epi32(a, b); }
+    static int32_t max_lane_i(I a) { return _mm512_reduce_max_epi32(a); }
+    static I shift_right_i(I a, int n) { return _mm512_srav_epi32(a, set_i(n)); }
     static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
     static I to_int(F a) { return _mm512_cvtps_epi32(a); }
 
@@ -103,14 +105,27 @@ struct Avx512Simd {
     static void store_i16(int16_t* p, I x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
     }
-    // One pack and one permutation for two vectors; a narrowing store takes two operations for each.
-    static void store_i16_pair(int16_t* p, I x, I y) {
-        const I order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-        _mm512_storeu_si512(p, _mm512_permutexvar_epi64(order, _mm512_packs_epi32(x, y)));
-    }
     static void store_u8(uint8_t* p, I x) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
     }
+
+    // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
+    using W = __m512i;
+    static W set_w(int16_t x) { return _mm512_set1_epi16(x); }
+    static W pack_w(I a, I b) { return _mm512_packs_epi32(a, b); }
+    static int packed_column(int i) { return i / 4 % 2 * kWidth + i / 8 * 4 + i % 4; }
+    static W add_w(W a, W b) { return _mm512_add_epi16(a, b); }
+    static W mul_w(W a, W b) { return _mm512_mulhrs_epi16(a, b); }
+    template <int N>
+    static W shift_left_w(W a) {
+        return _mm512_slli_epi16(a, N);
+    }
+    static W inverse_power_w(W n) { return _mm512_srlv_epi16(set_w(1 << 14), n); }
+    static W first_w(W a, int n) {
+        return _mm512_maskz_mov_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), a);
+    }
+    static void store_w(int16_t* p, W a) { _mm512_storeu_si512(p, a); }
+    static I sum_pairs(I sum, W a) { return DotI16::dot(sum, a, set_w(1)); }
 
     static I load_dwords(const void* p) { return _mm512_load_si512(p); }
     static I broadcast_dword(const void* p) {

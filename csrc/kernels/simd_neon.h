@@ -72,6 +72,8 @@ struct NeonSimd {
     static I mul_i(I a, I b) { return vmulq_s32(a, b); }
     static I max_i(I a, I b) { return vmaxq_s32(a, b); }
     static I min_i(I a, I b) { return vminq_s32(a, b); }
+    static int32_t max_lane_i(I a) { return vmaxvq_s32(a); }
+    static I shift_right_i(I a, int n) { return vshlq_s32(a, set_i(-n)); }
     static F to_float(I a) { return vcvtq_f32_s32(a); }
     // The instruction saturates, and makes a NaN zero: neither is INT32_MIN.
     static I to_int(F a) {
@@ -114,13 +116,32 @@ struct NeonSimd {
         memcpy(p, lanes, static_cast<size_t>(n) * 2);
     }
     static void store_i16(int16_t* p, I x) { vst1_s16(p, vmovn_s32(x)); }
-    static void store_i16_pair(int16_t* p, I x, I y) { vst1q_s16(p, vmovn_high_s32(vmovn_s32(x), y)); }
     static void store_u8(uint8_t* p, I x) {
         const int16x4_t words = vmovn_s32(x);
         const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
         const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
         memcpy(p, &four, 4);
     }
+
+    // Words.
+    using W = int16x8_t;
+    static W set_w(int16_t x) { return vdupq_n_s16(x); }
+    static W pack_w(I a, I b) { return vqmovn_high_s32(vqmovn_s32(a), b); }
+    static int packed_column(int i) { return i; }
+    static W add_w(W a, W b) { return vaddq_s16(a, b); }
+    static W mul_w(W a, W b) { return vqrdmulhq_s16(a, b); }
+    template <int N>
+    static W shift_left_w(W a) {
+        return vshlq_n_s16(a, N);
+    }
+    static W inverse_power_w(W n) { return vshlq_s16(set_w(1 << 14), vnegq_s16(n)); }
+    static W first_w(W a, int n) {
+        const int16_t index[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+        const uint16x8_t keep = vcgtq_s16(set_w(static_cast<int16_t>(n)), vld1q_s16(index));
+        return vandq_s16(a, vreinterpretq_s16_u16(keep));
+    }
+    static void store_w(int16_t* p, W a) { vst1q_s16(p, a); }
+    static I sum_pairs(I sum, W a) { return vpadalq_s16(sum, a); }
 
     static I load_dwords(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
     static I broadcast_dword(const void* p) { return vld1q_dup_s32(static_cast<const int32_t*>(p)); }

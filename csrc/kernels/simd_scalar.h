@@ -51,6 +51,8 @@ struct ScalarSimd {
     static I mul_i(I a, I b) { return a * b; }
     static I max_i(I a, I b) { return a > b ? a : b; }
     static I min_i(I a, I b) { return a < b ? a : b; }
+    static int32_t max_lane_i(I a) { return a; }
+    static I shift_right_i(I a, int n) { return a >> n; }
     static F to_float(I a) { return static_cast<float>(a); }
     // Rounds to nearest even; what does not fit an int32 becomes INT32_MIN, as on x86.
     static I to_int(F a) {
@@ -82,11 +84,44 @@ struct ScalarSimd {
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
-    static void store_i16_pair(int16_t* p, I x, I y) {
-        store_i16(p, x);
-        store_i16(p + 1, y);
-    }
     static void store_u8(uint8_t* p, I x) { *p = static_cast<uint8_t>(x); }
+
+    // Words: 2 kWidth lanes of int16.
+    struct W {
+        int16_t v[2];
+    };
+    template <class Op>
+    static W each_w(Op op) {
+        return {{static_cast<int16_t>(op(0)), static_cast<int16_t>(op(1))}};
+    }
+    static W set_w(int16_t x) { return {{x, x}}; }
+    // Two vectors narrowed with saturation. Word i comes from lane packed_column(i) of the two.
+    static W pack_w(I a, I b) {
+        return each_w([&](int i) { return min_i(max_i(i == 0 ? a : b, INT16_MIN), INT16_MAX); });
+    }
+    static int packed_column(int i) { return i; }
+    static W add_w(W a, W b) {
+        return each_w([&](int i) { return a.v[i] + b.v[i]; });
+    }
+    // a b / 2^15, rounded half up.
+    static W mul_w(W a, W b) {
+        return each_w([&](int i) { return (a.v[i] * b.v[i] + (1 << 14)) >> 15; });
+    }
+    template <int N>
+    static W shift_left_w(W a) {
+        return each_w([&](int i) { return static_cast<uint16_t>(a.v[i]) << N; });
+    }
+    // 2^(14 - n) for 0 <= n <= 14, zero for 15 and 16.
+    static W inverse_power_w(W n) {
+        return each_w([&](int i) { return (1 << 14) >> n.v[i]; });
+    }
+    // The first n words (1 <= n), zeros behind them.
+    static W first_w(W a, int n) {
+        return each_w([&](int i) { return i < n ? a.v[i] : 0; });
+    }
+    static void store_w(int16_t* p, W a) { std::memcpy(p, a.v, sizeof a.v); }
+    // Adds the sum of each two words to a lane of int32.
+    static I sum_pairs(I sum, W a) { return sum + a.v[0] + a.v[1]; }
 
     // Operand types of the dot-product tiles; dot(acc, a, b) adds the products of each dword.
     struct DotF32 {

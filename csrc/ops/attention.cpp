@@ -16,17 +16,16 @@ constexpr float kLog2E = 1.44269504088896f;
 constexpr int64_t kBlockQueries = 96;
 // Keys that share a softmax step; a multiple of every tile's columns.
 constexpr int64_t kBlockKeys = 256;
-// Largest |q| of an encoded int16 query; keys get the rest of an int32 accumulator's bits.
-constexpr int kQueryLimit = 4095;
+static_assert(kBlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
 
 // Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
-float integer_step(float max, int limit) {
-    return max > 1e-30f || std::isnan(max) ? max / static_cast<float>(limit) : 1.0f;
-}
+float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
 
-int key_limit(int64_t head_dim) {
-    const int64_t limit = std::numeric_limits<int32_t>::max() / (kQueryLimit * head_dim);
-    return static_cast<int>(std::min<int64_t>(limit, std::numeric_limits<int16_t>::max()));
+// Largest norm of an int16 query or key before it is rounded. Rounded, no norm exceeds 2^15 - 1 (which leaves
+// 2^-12 for the rounding of norms and scales), so that by Cauchy and Schwarz no score and no part of its sum
+// exceeds 2^30, and the difference of two fits an int32.
+double norm_limit(int64_t head_dim) {
+    return (32767.0 - 0.5 * std::sqrt(static_cast<double>(head_dim))) * (1.0 - 0x1p-12);
 }
 
 // One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / nr][key
@@ -43,13 +42,11 @@ struct Layout {
     const FamilyKernels& kernels;
     Family family;
     int64_t head_dim, key_rows;
-    int64_t product_keys;  // keys of one P·V product: what its accumulators can hold, at most a block
     int64_t d_steps, key_steps, key_panels, d_panels, key_panel_bytes, value_panel_bytes, head_bytes;
 
     Layout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
         : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
         const int64_t kr = family_kr(f), nr = t.nr;
-        product_keys = f == Family::kI16 ? kI16ProductKeys : kBlockKeys;
         d_steps = ceil_div(dim, kr);
         key_steps = ceil_div(keys, kr);
         key_panels = ceil_div(keys, nr);
@@ -65,7 +62,8 @@ struct Layout {
 };
 
 struct Scratch {
-    Buffer packed, rows, encoded, factors, queries, query_scales, scores, weights, state, output, products;
+    Buffer packed, rows, encoded, factors, queries, row_scales, row_shifts, scores, weights, state, output,
+        products;
 };
 
 Scratch& scratch() {
@@ -95,7 +93,7 @@ void encode(const Layout& l, const float* row, const float* factors, int64_t pad
         l.table.scale_to_i16(row, factors, l.head_dim, reinterpret_cast<int16_t*>(to));
     } else {
         RowScale unused;
-        l.kernels.encode_row(row, l.head_dim, padded, 0, to, &unused);
+        l.kernels.encode_row(row, l.head_dim, padded, to, &unused);
     }
 }
 
@@ -111,19 +109,19 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
     std::memset(encoded, 0, static_cast<size_t>(2 * padded) * 4);
 
     if (l.family == Family::kI16) {
-        channel_maxima(l, k, b, head, row, maxima);
-        float high = 0.0f;
-        for (int64_t d = 0; d < l.head_dim; ++d)
-            high = maxima[d] > high || std::isnan(maxima[d]) ? maxima[d] : high;
-        packed.key_scale = integer_step(high, key_limit(l.head_dim));
+        float longest = 0.0f;
+        for (int64_t key = 0; key < l.key_rows; ++key) {
+            const float norm = l.table.norm(float_row(l.table, k, b, head, key, row), l.head_dim);
+            longest = norm > longest || std::isnan(norm) ? norm : longest;
+        }
+        packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
         std::fill(factors, factors + l.head_dim, 1.0f / packed.key_scale);
     }
-    // The last panel's missing keys are zeros.
-    std::memset(packed.keys + (l.key_panels - 1) * l.key_panel_bytes, 0,
-                static_cast<size_t>(l.key_panel_bytes));
-    for (int64_t key = 0; key < l.key_rows; ++key) {
-        encode(l, float_row(l.table, k, b, head, key, row), factors, padded, encoded);
-        uint8_t* column = packed.keys + key / nr * l.key_panel_bytes + key % nr * 4;
+    // In place of the last panel's missing keys stands the last one.
+    for (int64_t key = 0; key < l.key_panels * nr; ++key) {
+        if (key < l.key_rows) encode(l, float_row(l.table, k, b, head, key, row), factors, padded, encoded);
+        uint8_t* column =
+            packed.keys + key / nr * l.key_panel_bytes + l.kernels.key_column(static_cast<int>(key % nr)) * 4;
         for (int64_t step = 0; step < l.d_steps; ++step)
             std::memcpy(column + step * nr * 4, encoded + step * 4, 4);
     }
@@ -163,6 +161,27 @@ PackedHead pack_head(const Layout& l, const HeadView& k, const HeadView& v, int6
     return packed;
 }
 
+// A query as dwords of the family. `unit` is what a product of a stored key and an unrounded query counts in
+// units of log2. An int16 query takes the largest factor with which scores are a power of two of a step, so
+// that a shift brings them there, and with which its norm is at most norm_limit.
+void encode_query(const Layout& l, const float* row, float unit, uint8_t* to, float* scale, int32_t* shift) {
+    const int64_t padded = round_up(l.head_dim, 64);
+    *scale = unit;
+    *shift = 0;
+    if (l.family != Family::kI16) return encode(l, row, nullptr, padded, to);
+    std::memset(to, 0, static_cast<size_t>(padded) * 2);
+    const double length = l.table.norm(row, l.head_dim), steps = std::ldexp(unit, kI16ScoreBits);
+    if (!std::isfinite(length * steps)) {
+        *scale = std::numeric_limits<float>::quiet_NaN();
+    } else if (length * steps > 0.0) {
+        *shift = std::min(std::ilogb(norm_limit(l.head_dim) / (length * steps)), 31);
+        float* factors = scratch().factors.ensure<float>(2 * padded);
+        std::fill(factors, factors + l.head_dim, static_cast<float>(std::ldexp(steps, *shift)));
+        encode(l, row, factors, padded, to);
+        *scale = std::ldexp(1.0f, -*shift - kI16ScoreBits);
+    }
+}
+
 // One head's block of queries against all keys.
 void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t b, int64_t head_index,
             int64_t begin, int64_t end, float scale, const Matrix& out) {
@@ -175,61 +194,70 @@ void attend(const Layout& l, const HeadView& q, const PackedHead& head, int64_t 
 
     auto* row = s.rows.ensure<float>(padded);
     auto* queries = s.queries.ensure<uint8_t>(rows * q_stride);
-    auto* query_scales = s.query_scales.ensure<float>(rows);
-    for (int64_t r = 0; r < rows; ++r) {
-        RowScale encoded;
-        l.kernels.encode_row(float_row(table, q, b, head_index, begin + r, row), l.head_dim, padded,
-                             kQueryLimit, queries + r * q_stride, &encoded);
-        query_scales[r] = encoded.scale * head.key_scale * scale * kLog2E;
-    }
+    auto* row_scales = s.row_scales.ensure<float>(rows);
+    auto* row_shifts = s.row_shifts.ensure<int32_t>(rows);
+    for (int64_t r = 0; r < rows; ++r)
+        encode_query(l, float_row(table, q, b, head_index, begin + r, row), scale * kLog2E * head.key_scale,
+                     queries + r * q_stride, row_scales + r, row_shifts + r);
 
     auto* scores = s.scores.ensure<uint8_t>(mr * kBlockKeys * 4);
-    auto* products = s.products.ensure<uint8_t>(mr * nr * 4);
+    auto* products = s.products.ensure<uint8_t>(2 * mr * nr * 4);
+    uint8_t* rest = products + mr * nr * 4;
     auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
     auto* output = s.output.ensure<float>(rows * width);
     auto* running_max = s.state.ensure<float>(2 * rows + 3 * mr);
     float* running_sum = running_max + rows;
     float* keep = running_sum + rows;
     float* gain = keep + mr;
-    float* ones = gain + mr;
-    std::fill(ones, ones + mr, 1.0f);
+    float* weight_sum = gain + mr;
+    std::memset(weights, 0,
+                static_cast<size_t>(mr * weight_stride));  // what is behind the last key is finite
     std::fill(running_max, running_max + rows, kNoScore);
     std::fill(running_sum, running_sum + rows, 0.0f);
     std::fill(output, output + rows * width, 0.0f);
 
+    SoftmaxArgs softmax{};
+    softmax.scores = scores;
+    softmax.score_stride = kBlockKeys;
+    softmax.weights = weights;
+    softmax.weight_stride = weight_stride;
+    softmax.weight_sum = weight_sum;
+    softmax.keep = keep;
+    softmax.gain = gain;
+    const uint8_t *block = head.keys, *values = head.values;  // of the block of keys
     for (int64_t key = 0; key < l.key_rows; key += kBlockKeys) {
         const int64_t keys = std::min(kBlockKeys, l.key_rows - key);
+        const int64_t key_steps = ceil_div(keys, kr);
+        softmax.keys = static_cast<int>(keys);
         for (int64_t r = 0; r < rows; r += mr) {
             const int tile_rows = static_cast<int>(std::min(mr, rows - r));
-            for (int64_t n = 0; n < keys; n += nr)
-                l.kernels.tile(queries + r * q_stride, q_stride,
-                               head.keys + (key + n) / nr * l.key_panel_bytes, l.d_steps, tile_rows,
-                               scores + n * 4, kBlockKeys * 4, false);
-            SoftmaxArgs a{};
-            a.scores = scores;
-            a.score_stride = kBlockKeys;
-            a.rows = tile_rows;
-            a.keys = static_cast<int>(keys);
-            a.keys_padded = static_cast<int>(round_up(keys, 16));
-            a.row_scale = query_scales + r;
-            a.weights = weights;
-            a.weight_stride = weight_stride;
-            a.running_max = running_max + r;
-            a.running_sum = running_sum + r;
-            a.keep = keep;
-            a.gain = gain;
-            l.kernels.softmax(a);
-            for (int64_t first = 0; first < keys; first += l.product_keys) {
-                const int64_t steps = ceil_div(std::min(l.product_keys, keys - first), kr);
-                const uint8_t* values = head.values + (key + first) / kr * nr * 4;
-                for (int64_t p = 0; p < l.d_panels; ++p) {
-                    l.kernels.tile(weights + first / kr * 4, weight_stride, values + p * l.value_panel_bytes,
-                                   steps, tile_rows, products, nr * 4, false);
-                    table.merge({products, nr, tile_rows, static_cast<int>(nr), integer,
-                                 first == 0 ? keep : ones, gain, output + r * width + p * nr, width});
-                }
+            const uint8_t* panel = block;
+            for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
+                l.kernels.tile(queries + r * q_stride, q_stride, panel, l.d_steps, tile_rows, scores + n * 4,
+                               kBlockKeys * 4, false);
+            softmax.rows = tile_rows;
+            softmax.row_scale = row_scales + r;
+            softmax.row_shift = row_shifts + r;
+            softmax.running_max = running_max + r;
+            softmax.running_sum = running_sum + r;
+            l.kernels.softmax(softmax);
+            const bool whole =
+                l.family != Family::kI16 ||
+                std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
+            const int64_t first_steps = whole ? key_steps : std::min(key_steps, kI16ProductKeys / kr);
+            for (int64_t p = 0; p < l.d_panels; ++p) {
+                const uint8_t* panel = values + p * l.value_panel_bytes;
+                l.kernels.tile(weights, weight_stride, panel, first_steps, tile_rows, products, nr * 4,
+                               false);
+                if (first_steps < key_steps)
+                    l.kernels.tile(weights + first_steps * 4, weight_stride, panel + first_steps * nr * 4,
+                                   key_steps - first_steps, tile_rows, rest, nr * 4, false);
+                table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, nr, tile_rows,
+                             static_cast<int>(nr), integer, keep, gain, output + r * width + p * nr, width});
             }
         }
+        block += kBlockKeys / nr * l.key_panel_bytes;
+        values += kBlockKeys / kr * nr * 4;
     }
     for (int64_t r = 0; r < rows; ++r) {
         const float inverse = 1.0f / running_sum[r];

@@ -50,7 +50,7 @@ Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNo
             normalise_row(table, row, k, norm, row_scratch + padded);
             row = row_scratch + padded;
         }
-        weight.kernels().encode_row(row, k, padded, 0, data + r * stride, scales + r);
+        weight.kernels().encode_row(row, k, padded, data + r * stride, scales + r);
     }
     return {data, stride, scales, rows};
 }
