@@ -12,7 +12,6 @@ cores. The expected numbers are read from shared/data/golden/golden.json beside 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from model_bounds import cosine
 from numpy.typing import NDArray
+from published import frames_of, setting
 
 import qora_vision
 
@@ -29,13 +29,6 @@ GOLDEN = Path(__file__).parents[1].parent / "shared" / "data" / "golden" / "gold
 TOLERANCE = {"hf": 2e-4, "original": 5e-4}
 
 
-def setting(name: str, what: str) -> Path:
-    value = os.environ.get(name)
-    if not value:
-        pytest.skip(f"{name} is not set: {what} (the head of {Path(__file__).name} says how)")
-    return Path(value)
-
-
 @pytest.fixture(scope="module")
 def checkpoint() -> Path:
     return setting("QORA_TEST_VIVIT", "directory of google/vivit-b-16x2-kinetics400")
@@ -43,10 +36,7 @@ def checkpoint() -> Path:
 
 @pytest.fixture(scope="module")
 def frames() -> NDArray[np.uint8]:
-    clip = np.load(setting("QORA_TEST_VIVIT_FRAMES", "eating_spaghetti_32_frames.npy"), allow_pickle=False)
-    assert clip.shape[0] == 32
-    assert clip.dtype == np.uint8
-    return clip
+    return frames_of("QORA_TEST_VIVIT_FRAMES", 32)
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,22 @@
-"""ViViT beside Hugging Face transformers, run here and now on random weights.
-
-Weights are drawn by `randomise` of tools/make_goldens.py: outputs of every layer have about the variance of
-its inputs, and attention scores a deviation of two, so that tokens differ in weight as they do after
-training. The initial values of transformers would be too easy: positions, CLS and biases are zero,
-attention is nearly even.
-"""
+"""ViViT beside Hugging Face transformers, run here and now on random weights: see live_reference.py."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pytest
-from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, cosine, distance, relative_error
-from numpy.typing import NDArray
+from live_reference import (
+    is_exact,
+    keeps_its_promises_at_full_size,
+    random_clips,
+    random_model,
+    reference_logits,
+)
 
 import qora_vision
-from qora_vision.classifier import VideoClassifier
-from qora_vision.loading import import_checkpoint
-from qora_vision.ops import Engine
-from qora_vision.weights.tensors import QuantizedTensor
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: no reference to compare with")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
 
 SMALL = {
     "image_size": 32,
@@ -54,59 +45,21 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / "make_goldens.py"
-    spec = importlib.util.spec_from_file_location("make_goldens", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def random_model(maker: ModuleType, fields: dict[str, Any], seed: int) -> Any:
-    config = transformers.VivitConfig(**fields)
-    model = transformers.VivitForVideoClassification(config).eval()
-    maker.randomise(model, torch.Generator().manual_seed(seed))
-    return model
-
-
-def random_clips(config: Any, batch: int, seed: int) -> NDArray[np.float32]:
-    """Normal values: as many below -1 and above 1 as in a picture of hard contrast."""
-    size = config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    shape = (batch, config.num_frames, config.num_channels, height, width)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def reference_logits(model: Any, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-    with torch.no_grad():
-        return model(torch.from_numpy(clips)).logits.numpy()
-
-
-def close(got: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
-    """The promise for exact: 1e-4 of the largest logit."""
-    return bool(np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max())
-
-
 @pytest.mark.parametrize("name", CONFIGS)
-def test_exact_logits_are_those_of_transformers(name: str, maker: ModuleType, tmp_path: Path) -> None:
+def test_exact_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     seed = list(CONFIGS).index(name)
-    model = random_model(maker, SMALL | CONFIGS[name], seed)
+    model = random_model("Vivit", SMALL | CONFIGS[name], seed)
     model.save_pretrained(tmp_path)
     clips = random_clips(model.config, 2, seed)
     expected = reference_logits(model, clips)
-    assert close(qora_vision.load(tmp_path, weights="f32", compute="exact").forward(clips), expected)
+    assert is_exact(tmp_path, clips, expected)
 
 
 @pytest.mark.parametrize(
     "container", ["shards", "bin", "bin shards", "in-memory names", "float16", "bfloat16"]
 )
-def test_whatever_transformers_and_torch_write_is_read(
-    container: str, maker: ModuleType, tmp_path: Path
-) -> None:
-    model = random_model(maker, SMALL, 20)
+def test_whatever_transformers_and_torch_write_is_read(container: str, tmp_path: Path) -> None:
+    model = random_model("Vivit", SMALL, 20)
     if container in ("float16", "bfloat16"):
         model = model.to(getattr(torch, container))
     model.save_pretrained(tmp_path, max_shard_size="40KB" if container == "shards" else "5GB")
@@ -130,44 +83,20 @@ def test_whatever_transformers_and_torch_write_is_read(
         save_file(model.state_dict(), tmp_path / "model.safetensors")
     clips = random_clips(model.config, 1, 21)
     expected = reference_logits(model.float(), clips)
-    assert close(qora_vision.load(tmp_path, weights="f32", compute="exact").forward(clips), expected)
+    assert is_exact(tmp_path, clips, expected)
 
 
-def test_a_model_without_a_classifier_says_so(maker: ModuleType, tmp_path: Path) -> None:
-    random_model(maker, SMALL, 22).vivit.save_pretrained(tmp_path)
+def test_a_model_without_a_classifier_says_so(tmp_path: Path) -> None:
+    random_model("Vivit", SMALL, 22).vivit.save_pretrained(tmp_path)
     with pytest.raises(
         qora_vision.CheckpointError, match=r"classifier\.weight.*no checkpoint of a classifier"
     ):
         qora_vision.load(tmp_path)
 
 
-def test_vivit_b_at_full_size(maker: ModuleType, tmp_path: Path) -> None:
+def test_vivit_b_at_full_size(tmp_path: Path) -> None:
     """The promises at the size of the published model: 12 blocks, 3137 tokens, 89 million weights.
 
     Takes about a minute and 1.5 GB on two cores, most of it for the reference and two passes of exact.
     """
-    model = random_model(maker, {"num_labels": 400}, 30)
-    clip = random_clips(model.config, 1, 31)
-    expected = reference_logits(model, clip)[0]
-    model.save_pretrained(tmp_path)
-    del model
-
-    assert close(qora_vision.load(tmp_path, weights="f32", compute="exact").forward(clip)[0], expected)
-
-    quantized = import_checkpoint(tmp_path, "q4", "original")
-    fast = VideoClassifier(quantized, Engine("auto")).forward(clip)[0]
-    # Against their own weights in float32: what the fast arithmetic costs.
-    tensors = {
-        name: tensor.dequantize() if isinstance(tensor, QuantizedTensor) else tensor
-        for name, tensor in quantized.file.tensors.items()
-    }
-    dequantized = quantized.architecture.build(quantized.config, tensors, Engine("exact"))
-    exact = dequantized.forward(clip[0]).logits
-    assert cosine(fast, exact) >= 0.9995
-    families = Engine("auto")
-    noise = relative_error(
-        12, ARITHMETIC_NOISE[families.q4_family], ARITHMETIC_NOISE[families.attention_family]
-    )
-    assert distance(fast, exact) < MARGIN * noise
-    # Against the reference: what four bits cost.
-    assert distance(exact, expected) < MARGIN * relative_error(12, WEIGHT_NOISE["q4"])
+    keeps_its_promises_at_full_size("Vivit", {"num_labels": 400}, tmp_path)

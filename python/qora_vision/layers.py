@@ -92,14 +92,14 @@ def make_linear(engine: Engine, *layers: Tensors) -> PackedLinear:
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """Shape of a pre-norm transformer block."""
+    """Shape of a pre-norm transformer block; `biased` names those of q, k and v that have a bias."""
 
     embed_dim: int
     num_heads: int
     mlp_dim: int
     activation: Activation
     norm_eps: float
-    qkv_bias: bool = True
+    biased: str = "qkv"
 
     @property
     def head_dim(self) -> int:
@@ -111,9 +111,9 @@ class BlockConfig:
         dim = self.embed_dim
         parts = {
             "norm1": norm_specs(dim),
-            "attn.q": linear_specs(dim, dim, self.qkv_bias),
-            "attn.k": linear_specs(dim, dim, self.qkv_bias),
-            "attn.v": linear_specs(dim, dim, self.qkv_bias),
+            "attn.q": linear_specs(dim, dim, "q" in self.biased),
+            "attn.k": linear_specs(dim, dim, "k" in self.biased),
+            "attn.v": linear_specs(dim, dim, "v" in self.biased),
             "attn.proj": linear_specs(dim, dim),
             "norm2": norm_specs(dim),
             "mlp.fc1": linear_specs(self.mlp_dim, dim),
@@ -146,35 +146,38 @@ class TransformerBlock:
         self._fc1 = make_linear(engine, tensors.below("mlp.fc1"))
         self._fc2 = make_linear(engine, tensors.below("mlp.fc2"))
 
-    def __call__(self, x: FloatArray, workspace: Workspace) -> FloatArray:
-        """Run the block on one sequence.
+    def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
+        """Run the block on sequences of one length.
 
         Parameters
         ----------
         x
-            (rows, embed_dim) float32, changed in place.
+            (sequences * rows, embed_dim) float32, changed in place.
         workspace
             Buffers of this forward pass.
+        sequences
+            How many sequences x holds, one after the other; tokens see their own alone.
 
         Returns
         -------
-        x, or its first row (1, embed_dim) if the block was made so.
+        x, or the first row of each sequence (sequences, embed_dim) if the block was made so.
         """
         config, dim, engine = self._config, self._config.embed_dim, self._engine
+        rows = x.shape[0] // sequences
         # Each head's rows lie together: attention reads them several times.
         parts = self._keys_values.out_features // dim
         joint = workspace.floats("qkv", parts * config.num_heads, x.shape[0], config.head_dim)
         engine.linear(x, self._keys_values, joint, norm=self._norm1)
-        by_head = joint.reshape(parts, config.num_heads, 1, x.shape[0], config.head_dim)
+        by_head = joint.reshape(parts, config.num_heads, sequences, rows, config.head_dim)
         heads = by_head.transpose(0, 2, 3, 1, 4)
         keys, values = heads[-2], heads[-1]
         if self._query is None:
             queries = heads[0]
         else:
-            x = x[:1]
-            query = workspace.floats("query", 1, dim)
+            x = x[::rows]
+            query = workspace.floats("query", sequences, dim)
             engine.linear(x, self._query, query, norm=self._norm1)
-            queries = query.reshape(1, 1, config.num_heads, config.head_dim)
+            queries = query.reshape(sequences, 1, config.num_heads, config.head_dim)
 
         attended = workspace.floats("attended", x.shape[0], dim)
         engine.attention(queries, keys, values, attended)

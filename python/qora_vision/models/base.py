@@ -75,8 +75,9 @@ def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
 
 def check_fields(architecture: str, config: Any) -> None:
     """Raise `ValueError` unless a config's fields are of their declared types and its numbers positive."""
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
+    kinds = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, kind, value = field.name, kinds[field.name], getattr(config, field.name)
         if not _fits(value, kind):
             raise ValueError(f"{architecture}: {name} must be {_describe(kind)}, got {value!r}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qora_vision.models.base import Config, Model
+from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.ops import Engine
 from qora_vision.weights.tensors import Tensor
@@ -45,6 +46,14 @@ class Architecture:
 ARCHITECTURES = (
     Architecture(
         "vivit", "ViViT, joint space-time attention (Arnab et al. 2021)", "vivit", VivitConfig, Vivit
+    ),
+    Architecture(
+        "videomae",
+        "VideoMAE (Tong et al. 2022) and VideoMAE V2 (Wang et al. 2023)",
+        "videomae",
+        VideoMaeConfig,
+        VideoMae,
+        hf_aliases=("VideoMAEv2_Base",),
     ),
 )
 

@@ -1,0 +1,118 @@
+"""What vision transformers over the tubelets of a clip have in common: their config, and the classifier.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; Arnab et al. 2021 for tubelets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qora_vision.layers import (
+    BlockConfig,
+    Tensors,
+    TensorSpec,
+    linear_specs,
+    make_linear,
+)
+from qora_vision.models.base import Output, check_fields
+from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm
+
+# Far above every published model: a damaged config must not make us list tensors for ever.
+MAX_DEPTH = 1000
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """Shape of a transformer over tubelets; defaults are those of ViT-B/16 on 16 frames.
+
+    `tubelet_size` is (frames, height, width), `image_size` (height, width) in pixels.
+    """
+
+    # Name of the architecture, for errors.
+    name: ClassVar[str] = "vit"
+
+    num_classes: int
+    num_frames: int = 16
+    image_size: tuple[int, int] = (224, 224)
+    num_channels: int = 3
+    tubelet_size: tuple[int, int, int] = (2, 16, 16)
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_dim: int = 3072
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_fields(self.name, self)
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"{self.name}: depth must be at most {MAX_DEPTH}, got {self.depth}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"{self.name}: embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}"
+            )
+        if min(self.grid) < 1:
+            raise ValueError(
+                f"{self.name}: a clip of {self.clip_shape} is smaller than one tubelet {self.tubelet_size}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tubelets along time, height and width; what does not fill one is dropped."""
+        (t, h, w), (height, width) = self.tubelet_size, self.image_size
+        return self.num_frames // t, height // h, width // w
+
+    @property
+    def num_tubelets(self) -> int:
+        """Tubelets of a clip."""
+        return math.prod(self.grid)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of a clip."""
+        return self.num_frames, self.num_channels, *self.image_size
+
+    @property
+    def block(self) -> BlockConfig:
+        """Shape of each transformer block."""
+        return BlockConfig(self.embed_dim, self.num_heads, self.mlp_dim, self.activation, self.norm_eps)
+
+    def embed_specs(self) -> dict[str, TensorSpec]:
+        """Return the tensors of the tubelet embedding."""
+        weight = TensorSpec((self.embed_dim, self.num_channels, *self.tubelet_size), "weight")
+        return {"embed.weight": weight, "embed.bias": TensorSpec((self.embed_dim,))}
+
+    def block_specs(self) -> dict[str, TensorSpec]:
+        """Return the tensors of all blocks."""
+        block = self.block.tensor_specs()
+        return {f"blocks.{i}.{name}": spec for i in range(self.depth) for name, spec in block.items()}
+
+    def head_specs(self) -> dict[str, TensorSpec]:
+        """Return the tensors of the classifier."""
+        return {f"head.{name}": spec for name, spec in linear_specs(self.num_classes, self.embed_dim)}
+
+
+class Classifier:
+    """Layer norm and linear layer on one row: its norm is the embedding, the rest the logits."""
+
+    def __init__(self, engine: Engine, norm: LayerNorm, head: Tensors) -> None:
+        self._engine = engine
+        self._norm = norm
+        self._head = make_linear(engine, head)
+
+    def __call__(self, row: FloatArray) -> Output:
+        """Classify a (1, embed_dim) float32 row."""
+        embedding = np.empty((1, row.shape[1]), np.float32)
+        self._engine.layer_norm(row, self._norm, embedding)
+        logits = np.empty((1, self._head.out_features), np.float32)
+        self._engine.linear(embedding, self._head, logits)
+        return Output(logits[0], embedding[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._head.nbytes
