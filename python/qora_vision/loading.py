@@ -26,7 +26,7 @@ from qora_vision.errors import CheckpointError, ModelFileError
 from qora_vision.models.base import Config, config_from_dict, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
 from qora_vision.video import Preprocessing
-from qora_vision.weights.checkpoints import TORCH_SUFFIXES, Checkpoint, open_checkpoint, read_json
+from qora_vision.weights.checkpoints import Checkpoint, is_checkpoint_file, open_checkpoint, read_json
 from qora_vision.weights.convert.hf import labels_of, names_in_order
 from qora_vision.weights.format import ModelFile, read_model
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
@@ -71,7 +71,7 @@ def load_model(
     ValueError
         If an argument does not apply to this source.
     """
-    if source.is_dir() or (source.suffix in TORCH_SUFFIXES and source.exists()):
+    if source.is_dir() or is_checkpoint_file(source):
         return import_checkpoint(source, weights or "q4", value_range or "original", threads, progress)
     if not source.exists():
         raise FileNotFoundError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from qora_vision.models.base import Config, Model
 from qora_vision.models.videomae import VideoMae, VideoMaeConfig
+from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.ops import Engine
 from qora_vision.weights.tensors import Tensor
@@ -54,6 +55,11 @@ ARCHITECTURES = (
         VideoMaeConfig,
         VideoMae,
         hf_aliases=("VideoMAEv2_Base",),
+        "trecvit",
+        "TRecViT, recurrent in time, streams (Patraucean et al. 2024)",
+        "trecvit",
+        TrecvitConfig,
+        Trecvit,
     ),
 )
 

@@ -118,6 +118,12 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: there is no tensor {name!r}") from None
 
 
+def is_checkpoint_file(path: Path) -> bool:
+    """Whether a path names a single file of an original implementation: by its suffix, or scenic's name."""
+    originals = (*TORCH_SUFFIXES, *FLAX_SUFFIXES, *NUMPY_SUFFIXES)
+    return path.is_file() and (path.suffix in originals or path.name == FLAX_NAME)
+
+
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint: a directory, a single file, or the index of a sharded one.
 

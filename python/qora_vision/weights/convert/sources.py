@@ -7,7 +7,7 @@ shapes come from headers, values are read when they are asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.convert.flax import FlaxLayer
 
 
 class Source(Protocol):
@@ -139,7 +140,7 @@ class Folded:
 
 
 # What a name map may hold. A block's number takes the place of {i}.
-Spelling: TypeAlias = str | Rows | Scaled | Folded
+Spelling: TypeAlias = str | Rows | Scaled | Folded | FlaxLayer
 
 
 def source_of(spelling: Spelling, index: str, part: str) -> Source:
@@ -162,6 +163,8 @@ def source_of(spelling: Spelling, index: str, part: str) -> Source:
         return Whole(name(spelling))
     if isinstance(spelling, Rows):
         return Rows(name(spelling.layer), spelling.index, spelling.count)
+    if isinstance(spelling, FlaxLayer):
+        return replace(spelling, layer=spelling.layer.format(i=index), part=part)
     if isinstance(spelling, Scaled):
         return Scaled(name(spelling.layer), spelling.gamma.format(i=index))
     return Folded(spelling.first.format(i=index), spelling.second.format(i=index), part)
