@@ -71,7 +71,7 @@ def find_sources(
 
 def spellings_of(convert: ModuleType, ours: str) -> list[Source]:
     """Return what a tensor may come from: NAMES has it whole, or its layer with {i} for the block."""
-    block = re.match(r"blocks\.(\d+)\.", ours)
+    block = re.search(r"(?:^|\.)blocks\.(\d+)\.", ours)
     index = block.group(1) if block else ""
     pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
     layer, _, part = pattern.rpartition(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import NoneType, UnionType
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -85,6 +86,8 @@ def check_fields(architecture: str, config: Any) -> None:
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(value is None if part is NoneType else _fits(value, part) for part in get_args(kind))
     if get_origin(kind) is tuple:
         parts = get_args(kind)
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
@@ -94,6 +97,8 @@ def _fits(value: Any, kind: Any) -> bool:
 def _describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join("null" if part is NoneType else _describe(part) for part in get_args(kind))
     if get_origin(kind) is tuple:
         return f"{len(get_args(kind))} positive integers"
     return {bool: "true or false", int: "a positive integer", float: "a positive number"}[kind]

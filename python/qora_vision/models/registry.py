@@ -10,6 +10,10 @@ from qora_vision.models.base import Config, Model
 from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
+from qora_vision.models.vivit_factorised_encoder import (
+    VivitFactorisedEncoder,
+    VivitFactorisedEncoderConfig,
+)
 from qora_vision.ops import Engine
 from qora_vision.weights.tensors import Tensor
 
@@ -49,12 +53,21 @@ ARCHITECTURES = (
         "vivit", "ViViT, joint space-time attention (Arnab et al. 2021)", "vivit", VivitConfig, Vivit
     ),
     Architecture(
+        "vivit_factorised_encoder",
+        "ViViT, factorised encoder (Arnab et al. 2021)",
+        "vivit_factorised_encoder",
+        VivitFactorisedEncoderConfig,
+        VivitFactorisedEncoder,
+    ),
+    Architecture(
         "videomae",
         "VideoMAE (Tong et al. 2022) and VideoMAE V2 (Wang et al. 2023)",
         "videomae",
         VideoMaeConfig,
         VideoMae,
         hf_aliases=("VideoMAEv2_Base",),
+    ),
+    Architecture(
         "trecvit",
         "TRecViT, recurrent in time, streams (Patraucean et al. 2024)",
         "trecvit",
