@@ -1,4 +1,4 @@
-"""Hugging Face names of ViViT: the spelling on disk, and the one of transformers 5 in memory."""
+"""Names of ViViT: those of Hugging Face, and those of scenic's flax checkpoints."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from qora_vision.models.vivit import VivitConfig
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.convert import scenic
+from qora_vision.weights.convert.flax import FlaxLinear, FlaxTubelets
 from qora_vision.weights.convert.hf import ClipProtocol, activation_of, read_field, read_size
 from qora_vision.weights.convert.sources import Spelling
 
-# Ours -> theirs; {i} is a block. The first spelling is what every saved file uses.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+# Ours -> the spelling of every file that transformers saves, and the one of its version 5 in memory.
+_HUGGING_FACE: dict[str, tuple[Spelling, ...]] = {
     "cls_token": ("vivit.embeddings.cls_token",),
     "pos_embed": ("vivit.embeddings.position_embeddings",),
     "embed": ("vivit.embeddings.patch_embeddings.projection",),
@@ -37,10 +40,28 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "norm": ("vivit.layernorm",),
     "head": ("classifier",),
 }
+_SCENIC: dict[str, tuple[Spelling, ...]] = {
+    "cls_token": ("cls",),
+    "embed": (FlaxTubelets("embedding"),),
+    **scenic.encoder_names("", "Transformer"),
+    "head": (FlaxLinear("output_projection"),),
+}
+NAMES = {ours: (*spellings, *_SCENIC[ours]) for ours, spellings in _HUGGING_FACE.items()}
 # Tensors that a classifier does not need.
 IGNORED = (r"vivit\.pooler\..*",)
 # What may stand before every name.
 PREFIXES = ("module.",)
+
+
+def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return the config that a checkpoint of scenic tells by its shapes, None if it is another network."""
+    if not {"cls", "Transformer/posembed_input/pos_embedding"} <= set(checkpoint):
+        return None
+    positions = checkpoint.shape("Transformer/posembed_input/pos_embedding")[1] - 1
+    return {
+        **scenic.clip_fields(checkpoint, None, positions),
+        **scenic.encoder_fields(checkpoint, "Transformer", "MultiHeadDotProductAttention_0", "MlpBlock_0"),
+    }
 
 
 def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
