@@ -1,0 +1,1 @@
+"""Recipes that make the models of the package; nothing here is installed."""
