@@ -34,6 +34,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "fetching": {"bundled", "hub", "loading", "weights", "errors"},
     "bundled": {"loading", "weights", "errors"},
     "calibration": {"calibration", "conversion", "loading", "models", "ops", "video", "weights", "errors"},
+    "streaming": {"classifier", "prediction", "models", "video"},
     "classifier": {"calibration", "fetching", "hub", "loading", "prediction"}
     | {"weights", "models", "ops", "video", "errors"},
     "comparison": {"classifier", "prediction"},

@@ -171,3 +171,34 @@ def test_groups_of_frames_do_not_show(case_a: Case, monkeypatch: pytest.MonkeyPa
     for size in (1, 4, 5):
         monkeypatch.setattr(trecvit, "FRAMES_AT_ONCE", size)
         np.testing.assert_array_equal(model.forward(case_a.clips[0]).logits, whole)
+
+
+def test_stream_of_a_video(case_a: Case) -> None:
+    """Decoded, resized and classified frame by frame, as the network alone would with the same pixels."""
+    clf = qora_vision.load(GOLDEN / "trecvit_a_weights.npz", weights="f32", compute="exact")
+    frames = np.random.default_rng(5).integers(0, 256, (9, 40, 50, 3), np.uint8)
+    seen = list(qora_vision.stream(clf, iter(frames), top_k=2, stride=2, fps=10.0))
+    assert [round(window.end, 6) for window in seen] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert {window.start for window in seen} == {0.0}
+    network, pixels = clf.network, clf.preprocess(frames, sampling=[0, 2, 4, 6, 8] * 6 + [0, 0])[0]
+    assert isinstance(network, Trecvit)
+    state = network.new_state()
+    for index, window in enumerate(seen):
+        expected = network.step(pixels[index : index + 1], state)
+        np.testing.assert_array_equal(window.prediction.logits, expected.logits)
+        assert len(window.prediction.labels) == 2
+
+    anew = list(qora_vision.stream(clf, frames, stride=1, reset_every=4, fps=10.0))
+    assert [round(window.start, 6) for window in anew] == [0.0] * 4 + [0.4] * 4 + [0.8]
+    first = network.step(clf.preprocess(frames, sampling=[4] * 32)[0][:1], network.new_state())
+    np.testing.assert_array_equal(anew[4].prediction.logits, first.logits)
+
+
+def test_what_streams_refuse(case_a: Case, tiny_model_file: Path) -> None:
+    frames = np.zeros((3, 40, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match="looks at whole clips"):
+        qora_vision.stream(qora_vision.load(tiny_model_file), frames)
+    clf = qora_vision.load(GOLDEN / "trecvit_a_weights.npz")
+    for wrong in ({"top_k": 8}, {"reset_every": -1}, {"stride": 0.5}, {"fps": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            qora_vision.stream(clf, frames, **wrong)

@@ -24,6 +24,7 @@ from qora_vision.hub import CachedModel, ModelCache
 from qora_vision.ops import available_isas, cpu_info, set_num_threads
 from qora_vision.prediction import Prediction, Window
 from qora_vision.segments import Segment, join_windows
+from qora_vision.streaming import stream
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
 __version__ = version("qora-vision")
@@ -60,4 +61,5 @@ __all__ = [
     "load",
     "read_info",
     "set_num_threads",
+    "stream",
 ]

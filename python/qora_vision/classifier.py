@@ -23,7 +23,7 @@ from qora_vision.loading import (
     check_choices,
     with_labels,
 )
-from qora_vision.models.base import Config
+from qora_vision.models.base import Config, Model
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.ops import Compute, Engine
 from qora_vision.prediction import Prediction, Window, best_classes
@@ -174,6 +174,11 @@ class VideoClassifier:
             f"<VideoClassifier {self.architecture}: {len(self.labels)} classes, {self.num_frames} frames, "
             f"{self.quantization}, compute={self.compute!r}, isa={self.isa!r}>"
         )
+
+    @property
+    def network(self) -> Model:
+        """The network itself: `forward` of a clip, and `step` where it is causal."""
+        return self._model
 
     @property
     def weights_nbytes(self) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 import numpy as np
 
@@ -63,6 +63,17 @@ class Model(Protocol):
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
         """Classify one (T, C, H, W) clip."""
+
+
+@runtime_checkable
+class CausalModel(Protocol):
+    """A network that can go on frame by frame: `step` over a clip gives what `forward` gives."""
+
+    def new_state(self) -> Any:
+        """Return the state before the first frame; the caller owns it."""
+
+    def step(self, frames: FloatArray, state: Any) -> Output:
+        """Take the next (n, C, H, W) frames, move the state on, and classify all frames since it was new."""
 
 
 def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qora_vision.models.base import Config, Model
-from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.trecvit import Trecvit, TrecvitConfig
+from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.models.vivit_factorised_encoder import (
     VivitFactorisedEncoder,

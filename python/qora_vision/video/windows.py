@@ -79,6 +79,7 @@ class SlidingWindow:
         self.span = (preprocessing.num_frames - 1) * self.stride + 1
         self.hop = hop or max(1, self.span // 2)
         self.channel_order = channel_order
+        self.frame_seconds = 1 / DEFAULT_FPS  # of a frame that stands alone
         self._preprocessing = preprocessing
         self._num_threads = num_threads
         self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
@@ -119,7 +120,7 @@ class SlidingWindow:
         )
         first, last = self._held[0][0], self._held[-1][0]
         # What the last frame lasts is known only when the next one comes: the mean of the others has to do.
-        lasting = (last - first) / (len(self._held) - 1) if len(self._held) > 1 else 1 / DEFAULT_FPS
+        lasting = (last - first) / (len(self._held) - 1) if len(self._held) > 1 else self.frame_seconds
         return ClipWindow(first, last + lasting, clip)
 
 
@@ -143,10 +144,12 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")
     if isinstance(source, Iterable) and not isinstance(source, str | bytes | np.ndarray | os.PathLike):
-        return _from_iterable(source, window, 1 / (fps or DEFAULT_FPS))
+        window.frame_seconds = 1 / (fps or DEFAULT_FPS)
+        return _from_iterable(source, window, window.frame_seconds)
     opened = as_frames(source, window.channel_order)
     window.channel_order = opened.channel_order
-    return _from_source(opened, window, 1 / (opened.fps or fps or DEFAULT_FPS))
+    window.frame_seconds = 1 / (opened.fps or fps or DEFAULT_FPS)
+    return _from_source(opened, window, window.frame_seconds)
 
 
 def _from_source(source: FrameSource, window: SlidingWindow, nominal: float) -> Iterator[ClipWindow]:
