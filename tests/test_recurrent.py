@@ -5,6 +5,7 @@ from __future__ import annotations
 import bounds
 import numpy as np
 import pytest
+import recurrent_bounds
 from kernel_cases import ISAS, activations, floats, framed, framed_vector, guarded, layer
 from numpy.typing import NDArray
 
@@ -51,7 +52,7 @@ def rows_of(x: NDArray) -> NDArray:
 def test_causal_conv(isa: str, width: int, frames: int, tokens: int, taps: int) -> None:
     rng = np.random.default_rng(83)
     x, weight, bias = sequence(rng, frames, tokens, width), floats(rng, taps, width), floats(rng, width)
-    expected = bounds.causal_conv(x, weight, bias)
+    expected = recurrent_bounds.causal_conv(x, weight, bias)
     # In one piece, and in two: history carries over. Histories shorter and longer than a piece occur.
     for cut in {0, frames // 2, frames - 1}:
         history = guarded((taps - 1) * tokens, width)
@@ -80,7 +81,7 @@ def recurrence_case(rng: np.random.Generator, frames: int, tokens: int, width: i
 def test_gated_recurrence(isa: str, width: int, frames: int, tokens: int) -> None:
     rng = np.random.default_rng(84)
     x, input_gate, decay_gate, decay, branch = recurrence_case(rng, frames, tokens, width)
-    expected = bounds.gated_recurrence(x, input_gate, decay_gate, decay, None)
+    expected = recurrent_bounds.gated_recurrence(x, input_gate, decay_gate, decay, None)
     for cut in {0, frames // 2}:
         state = guarded(tokens, width)
         parts = []
@@ -113,7 +114,7 @@ def test_recurrence_in_place_and_from_a_state(isa: str) -> None:
     state, out = before.copy(), x.reshape(-1, 21).copy()
     gates = (rows_of(input_gate), rows_of(decay_gate))
     _core.gated_recurrence(out, *gates, decay, rows_of(branch), False, state, isa, out, 1)
-    expected = bounds.gated_recurrence(x, input_gate, decay_gate, decay, before)
+    expected = recurrent_bounds.gated_recurrence(x, input_gate, decay_gate, decay, before)
     bounds.assert_within(state, bounds.Bounded(expected.value[-1], expected.error[-1]), "from a state")
     assert np.isfinite(out).all()
 

@@ -150,7 +150,7 @@ class TrecvitState:
     @property
     def nbytes(self) -> int:
         """Bytes of the state; they do not grow with the stream."""
-        return sum(array.nbytes for array in (*self.history, *self.memory, self.total))
+        return sum(array.nbytes for array in self.history + self.memory) + self.total.nbytes
 
 
 class RecurrentBlock:
@@ -199,7 +199,7 @@ class RecurrentBlock:
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        return sum(layer.nbytes for layer in (self._x, self._y, self._out, *self._gates))
+        return self._x.nbytes + self._y.nbytes + self._out.nbytes + sum(gate.nbytes for gate in self._gates)
 
 
 class Trecvit:
@@ -236,8 +236,9 @@ class Trecvit:
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        layers = (self._embed, self._pre_logits, self._head, *self._recurrent, *self._spatial)
-        return sum(layer.nbytes for layer in layers) + self._positions.nbytes
+        linear = self._embed.nbytes + self._pre_logits.nbytes + self._head.nbytes
+        blocks = zip(self._recurrent, self._spatial, strict=True)
+        return linear + sum(a.nbytes + b.nbytes for a, b in blocks) + self._positions.nbytes
 
     def new_state(self) -> TrecvitState:
         """Return the state before the first frame."""
