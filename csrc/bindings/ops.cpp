@@ -153,6 +153,8 @@ void bind_ops(py::module_& m) {
         },
         py::arg("isa"), py::arg("family"), py::arg("threads") = 0);
 
+    m.def("memory_peak", &memory_peak, py::call_guard<py::gil_scoped_release>(), py::arg("threads") = 0);
+
     py::class_<PackedLinear>(m, "PackedLinear")
         .def(py::init([](const std::string& isa, const std::string& family, int64_t out_features,
                          int64_t in_features) {

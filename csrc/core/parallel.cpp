@@ -7,13 +7,12 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
 #endif
-#if defined(_OPENMP)
-#include <omp.h>
+#if !defined(_OPENMP)
+#include "core/thread_pool.h"
 #endif
 
 namespace qora {
@@ -90,11 +89,7 @@ void parallel_for(int64_t count, int64_t grain, int num_threads,
 #pragma omp parallel num_threads(team)
     work();
 #else
-    std::vector<std::thread> threads;
-    threads.reserve(static_cast<size_t>(team) - 1);
-    for (int i = 1; i < team; ++i) threads.emplace_back(work);
-    work();
-    for (std::thread& thread : threads) thread.join();
+    run_with_helpers(team - 1, work);
 #endif
     if (failed) std::rethrow_exception(failure);
 }

@@ -23,7 +23,7 @@ int resolve_threads(int num_threads);
 // Throws std::invalid_argument unless 1 <= n <= 4096.
 void set_num_threads(int n);
 
-// True when the threads are OpenMP's.
+// True when the threads are OpenMP's, false when they are those of core/thread_pool.h.
 bool uses_openmp();
 
 }  // namespace qora

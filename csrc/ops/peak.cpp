@@ -3,14 +3,32 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <vector>
 
 #include "core/parallel.h"
 #include "core/views.h"
 
 namespace qora {
+namespace {
+
+// Seconds of the fastest of several runs.
+template <class Run>
+double fastest(int tries, const Run& run) {
+    double best = 1e30;
+    for (int i = 0; i < tries; ++i) {
+        const auto started = std::chrono::steady_clock::now();
+        run();
+        best =
+            std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+    }
+    return best;
+}
+
+}  // namespace
 
 double tile_peak(const KernelTable& table, Family family, int num_threads) {
-    constexpr int64_t kSteps = 64, kCalls = 4000, kTries = 10;
+    constexpr int64_t kSteps = 64, kCalls = 4000;
+    constexpr int kTries = 10;
     const FamilyKernels& kernels = table.family[static_cast<int>(family)];
     const int64_t threads = resolve_threads(num_threads),
                   panel_bytes = operand_bytes(family, kSteps, table.nr);
@@ -22,15 +40,32 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
         for (int64_t i = 0; i < kCalls; ++i)
             kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4, false);
     };
-    double best = 1e30;
-    for (int64_t i = 0; i < kTries; ++i) {
-        const auto started = std::chrono::steady_clock::now();
-        parallel_for(threads, 1, num_threads, work);
-        best =
-            std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
-    }
+    const double best = fastest(kTries, [&] { parallel_for(threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);
     return operations * static_cast<double>(kCalls * threads) / best / 1e9;
+}
+
+double memory_peak(int num_threads) {
+    constexpr int64_t kBytes = int64_t{256} << 20, kChunk = int64_t{1} << 20, kWords = kChunk / 8;
+    constexpr int kTries = 8;
+    Buffer memory(kBytes);
+    // Each thread's first touch, so that pages exist and are not all one page of zeros.
+    parallel_for(kBytes, kChunk, num_threads, [&](int64_t begin, int64_t end) {
+        std::memset(memory.data() + begin, 1, static_cast<size_t>(end - begin));
+    });
+    std::vector<uint64_t> sums(kBytes / kChunk);
+    const double best = fastest(kTries, [&] {
+        parallel_for(kBytes, kChunk, num_threads, [&](int64_t begin, int64_t) {
+            const auto* words = reinterpret_cast<const uint64_t*>(memory.data() + begin);
+            uint64_t sum = 0;
+            for (int64_t i = 0; i < kWords; ++i) sum += words[i];
+            sums[static_cast<size_t>(begin / kChunk)] = sum;
+        });
+    });
+    // Uses the sums, or the compiler could leave the reading out.
+    check(std::all_of(sums.begin(), sums.end(), [&](uint64_t sum) { return sum == sums[0]; }), "memory_peak",
+          "memory changed while it was read");
+    return static_cast<double>(kBytes) / best / 1e9;
 }
 
 }  // namespace qora

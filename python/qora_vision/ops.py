@@ -107,7 +107,7 @@ def cpu_info() -> dict[str, Any]:
     -------
     dict
         `name` (brand string, may be empty), `isas` (usable, plainest first), `isa` (the one that is used),
-        `threads` (int), `openmp` (bool: threads come from OpenMP, else from the C++ library).
+        `threads` (int), `openmp` (bool: threads come from OpenMP, else from the engine's own pool).
 
     Raises
     ------

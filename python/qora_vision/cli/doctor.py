@@ -94,7 +94,7 @@ def _print(report: dict[str, Any]) -> None:
     cpu = report["cpu"]
     fields = []
     if cpu is not None:
-        origin = "OpenMP" if cpu["openmp"] else "std::thread"
+        origin = "OpenMP" if cpu["openmp"] else "own pool"
         fields = [
             ("CPU", f"{cpu['name'] or 'unknown'}, {count_of(cpu['cpus'], 'logical CPU')}"),
             ("Instruction sets", ", ".join(cpu["isas"])),
