@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import BUILD
 from tools.make_random_vivit import LABELS, VIVIT_B, write_checkpoint
+
+from benchmarks.measuring import BUILD
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars below a title; panels of one chart have the same names in the same order. `limit`: the axis' end."""
+    """Bars below a title; panels of one chart have the same names. `limit`: end of the axis."""
 
     title: str
     bars: Sequence[Bar]
@@ -115,5 +115,7 @@ def machine_subtitle(results: dict[str, Any]) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None} if path.suffix == ".png" else None)
+    figure.savefig(
+        path, dpi=160, facecolor="white", metadata={"Software": None} if path.suffix == ".png" else None
+    )
     pyplot.close(figure)

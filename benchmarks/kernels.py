@@ -2,10 +2,10 @@
 
     python -m benchmarks.kernels [--isa avx2 avx512_vnni ...] [--threads 2] [--rounds 5]
 
-Products are held against the ceiling of their operand family's tile (GOP/s, a multiply-add counts twice), what
-only moves data against reading memory (GB/s, each byte that must be read or written once). Sizes are those of
-ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call: ops on so
-few values that computing them takes next to no time.
+Products are held against the ceiling of their operand family's tile (GOP/s, a multiply-add counts twice),
+what only moves data against reading memory (GB/s, each byte that must be read or written once). Sizes are
+those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call:
+ops on so few values that computing them takes next to no time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 
 from benchmarks.measuring import (
     describe_machine,
-    figure,
     finish,
     interleave,
     machine_line,

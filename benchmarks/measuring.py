@@ -105,7 +105,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ]
         return "| " + " | ".join(padded) + " |"
 
-    rule = "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths))
+    rule = "|" + "|".join(
+        "-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)
+    )
     return "\n".join([line(header), rule + "|", *map(line, rows)])
 
 
@@ -125,7 +127,9 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=5, help="counted turns of each (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="also draw them (PNG or SVG; needs matplotlib)")
+    parser.add_argument(
+        "--chart", type=Path, metavar="FILE", help="also draw them (PNG or SVG; needs matplotlib)"
+    )
     return parser
 
 

@@ -1,7 +1,8 @@
 """What the machine can do at most, measured through kernels that do nothing else.
 
 The dot-product tile on operands that stay in the L1 cache is the ceiling of every GEMM and attention of the
-engine, reading a large array that of everything that waits for memory; both in the same run as what they limit.
+engine, reading a large array that of everything that waits for memory; both in the same run as what they
+limit.
 """
 
 from __future__ import annotations

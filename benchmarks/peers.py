@@ -2,10 +2,10 @@
 
     python -m benchmarks.peers [--model vivit-b] [--threads 2] [--rounds 5] [--isa avx2] [--only TEXT ...]
 
-Each configuration runs in a process of its own (own memory, own threads), and the processes take turns round by
-round, so that a change of the machine's speed meets all of them. What is not installed, or cannot be run, is
-left out by name and with the reason. Logit errors are the largest difference from PyTorch's float32 logits,
-relative to the largest of these; without PyTorch, from ours. `pip install .[peers]` brings the peers.
+Each configuration runs in a process of its own (own memory, own threads), and the processes take turns round
+by round, so that a change of the machine's speed meets all of them. What is not installed, or cannot be run,
+is left out by name and with the reason. Logit errors are the largest difference from PyTorch's float32
+logits, relative to the largest of these; without PyTorch, from ours. `pip install .[peers]` brings the peers.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.isa:
         results["held"] = {
-            runtime: importlib.import_module(RUNTIMES[runtime]).HELD or "has no switch: runs on all of the CPU"
+            runtime: importlib.import_module(RUNTIMES[runtime]).HELD
+            or "has no switch: runs on all of the CPU"
             for runtime in versions
         }
     return results
@@ -169,10 +170,13 @@ def report(results: dict[str, Any]) -> str:
                 "-" if row["logit error"] is None else f"{row['logit error']:.1e}",
             ]
         )
-    header = ["", "min s", "median s", "× best peer (min / median)", "peak MB", "load s", "logit error"]
+    header = ["", "min s", "median s", "time / best peer (min / median)", "peak MB", "load s", "logit error"]
     peaks = ", ".join(f"{name} {value:.0f}" for name, value in results["peaks"].items())
     lines = [results["model"], machine_line(results["machine"]), f"peaks: {peaks}"]
-    lines += [f"{name}: {' '.join(map(' '.join, packages.items()))}" for name, packages in results["versions"].items()]
+    lines += [
+        f"{name}: {' '.join(map(' '.join, packages.items()))}"
+        for name, packages in results["versions"].items()
+    ]
     lines += ["", table(header, rows), ""]
     if comparison:
         lines.append(f"best peer: {comparison['best peer']}")
@@ -196,10 +200,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--isa", choices=["avx2"], help="hold every runtime to this instruction set, by its own switches"
     )
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="configurations whose name contains a text")
-    parser.add_argument("--turn-seconds", type=float, default=0.5, help="a turn's length (default: %(default)s)")
-    parser.add_argument("--patience", type=float, default=60, help="seconds for a turn (default: %(default)s)")
     parser.add_argument(
-        "--prepare-patience", type=float, default=900, help="seconds to convert and load (default: %(default)s)"
+        "--turn-seconds", type=float, default=0.5, help="a turn's length (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds for a turn (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prepare-patience",
+        type=float,
+        default=900,
+        help="seconds to convert and load (default: %(default)s)",
     )
     arguments = parser.parse_args(argv)
     results = measure(arguments)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling [--model small vivit-b] [--rounds 5]
 
-Measures one clip on 1, 2, 4, ... threads up to several times the cores (what over-subscription costs), a batch
-against single clips, two Python threads with a clip each against one after the other, and the part of a forward
-pass that no op shares out. From these follows the prediction for more cores (docs/scaling.md).
+Measures one clip on 1, 2, 4, ... threads up to several times the cores (what over-subscription costs), a
+batch against single clips, two Python threads with a clip each against one after the other, and the part of a
+forward pass that no op shares out. From these follows the prediction for more cores (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -190,10 +190,11 @@ def report_case(case: dict[str, Any]) -> list[str]:
         "",
         table(["threads", "min s", "median s", "speed-up"], rows),
         "",
-        table(["per clip", "min s", "median s", "× one clip"], company),
+        table(["per clip", "min s", "median s", "speed"], company),
         "",
         f"one thread: {figure(one['total [s]'])} s: {ops}, between ops {one['between ops']:.2%}",
-        f"packing is {one['packing of attention']:.1%} of an attention call, a barrier {one['barrier [us]']:.1f} µs",
+        f"packing is {one['packing of attention']:.1%} of an attention call, "
+        f"a barrier {one['barrier [us]']:.1f} µs",
         "",
         table(["predicted cores", "clip s", *list(next(iter(case["prediction"].values())))[1:]], predicted),
     ]

@@ -1,9 +1,9 @@
 """How a forward pass would scale to more cores than this machine has: its work items, dealt to many threads.
 
-What ops hand to threads follows from their shapes (csrc/ops/linear.cpp and attention.cpp; the constants below
-are theirs). Each op takes the time that it takes on one core here, divided by the threads and by the balance of
-its items; then come a barrier for each parallel loop, and the steps between ops, which one thread does. Memory
-is a bound of its own. docs/scaling.md explains the parts.
+What ops hand to threads follows from their shapes (csrc/ops/linear.cpp and attention.cpp; the constants
+below are theirs). Each op takes the time that it takes on one core here, divided by the threads and by the
+balance of its items; then come a barrier for each parallel loop, and the steps between ops, which one thread
+does. docs/scaling.md explains the parts, and what the model leaves out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 192, 4, 96
 
 @dataclass(frozen=True)
 class Machine:
-    """What the model takes from measurements: seconds of a barrier of two threads; tile geometry by family."""
+    """What the model takes from measurements: seconds of a barrier of two threads; geometry of tiles."""
 
     barrier: float
     nr: int
@@ -64,13 +64,17 @@ def attention_items(sequences: int, queries: int, heads: int) -> list[float]:
 
 
 def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int) -> float:
-    """Return the predicted seconds of a native call; `pack_seconds` is the part that packs keys and values."""
+    """Return the predicted seconds of a native call; `pack_seconds`: to pack keys and values."""
     barrier = machine.barrier * math.log2(threads)
     if call.op == "attention":
         sequences, queries, _, heads, _ = call.shape
         packing = pack_seconds / threads / balance([1.0] * (sequences * heads), threads)
         work = max(call.seconds - pack_seconds, 0.0)
-        return packing + work / threads / balance(attention_items(sequences, queries, heads), threads) + 2 * barrier
+        return (
+            packing
+            + work / threads / balance(attention_items(sequences, queries, heads), threads)
+            + 2 * barrier
+        )
     if call.op == "mlp":
         blocks = row_blocks(call.shape[0], machine.mr[call.family], threads)
         return call.seconds / threads / balance(blocks, threads) + barrier

@@ -24,8 +24,8 @@ class Call:
     operations
         Of its products; a multiply-add counts twice.
     shape
-        linear, tubelet_embed, mlp: (rows, inputs, outputs of the first layer). attention: (sequences, queries,
-        keys, heads, head_dim).
+        linear, tubelet_embed, mlp: (rows, inputs, outputs of the first layer).
+        attention: (sequences, queries, keys, heads, head_dim).
     seconds
         From call to return, conversion of arguments included.
     """

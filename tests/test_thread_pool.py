@@ -1,4 +1,4 @@
-"""The pool of threads: shared by callers, larger than the machine if asked, and new in the child of a fork."""
+"""The pool of threads: shared by callers, larger than the machine if asked, new in the child of a fork."""
 
 from __future__ import annotations
 

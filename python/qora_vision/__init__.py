@@ -6,8 +6,6 @@
 ...     print(f"{score:6.1%}  {label}")
 """
 
-from importlib.metadata import version
-
 from qora_vision.annotate import ANNOTATION_FORMATS, annotate
 from qora_vision.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.classifier import VideoClassifier, list_models, load
@@ -27,7 +25,7 @@ from qora_vision.segments import Segment, join_windows
 from qora_vision.streaming import stream
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
-__version__ = version("qora-vision")
+__version__: str
 
 __all__ = [
     "ANNOTATION_FORMATS",
@@ -63,3 +61,12 @@ __all__ = [
     "set_num_threads",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Look up `__version__` when it is asked for: reading package metadata takes a while."""
+    if name != "__version__":
+        raise AttributeError(f"module 'qora_vision' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("qora-vision")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module, resources
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -166,6 +165,8 @@ def import_checkpoint(
         raise CheckpointError(
             f"{source}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
         )
+    from importlib.metadata import version  # slow to import, and needed by conversions alone
+
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
         "source": str(fields.get("_name_or_path") or source.resolve().name),

@@ -1,0 +1,142 @@
+"""The benchmarks' own arithmetic, and that their programs run. Times decide nothing here."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import measuring, peers, scaling_model  # noqa: E402
+from benchmarks.runtimes import RUNTIMES, Unavailable  # noqa: E402
+from benchmarks.tracing import Call, tracing  # noqa: E402
+from benchmarks.workers import Worker  # noqa: E402
+from tools.make_random_vivit import VIVIT_B, write_checkpoint  # noqa: E402
+
+from qora_vision.ops import Engine  # noqa: E402
+
+
+def test_interleaving_gives_every_action_its_turn_in_every_round():
+    order: list[str] = []
+    runs = measuring.interleave({name: lambda name=name: order.append(name) for name in "abc"}, rounds=2)
+    assert order == list("abc") * 3  # the first round warms up
+    assert {name: len(seconds) for name, seconds in runs.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0012345, "0.00123"), (1.5, "1.50"), (98765.4, "98765"), (0.0, "0.00"), (None, "-")],
+)
+def test_figures_have_three_digits(value, text):
+    assert measuring.figure(value) == text
+
+
+def test_comparison_is_with_the_peer_of_the_least_median():
+    def row(least: float, median: float) -> dict[str, float]:
+        return {"min [s]": least, "median [s]": median}
+
+    forward = {"qora-vision q4 auto": row(1, 2), "A": row(2, 8), "B": row(3, 4)}
+    found = peers.compare(forward)
+    assert found["best peer"] == "B"
+    assert found["time / best peer"]["qora-vision q4 auto"] == pytest.approx(
+        {"min [s]": 1 / 3, "median [s]": 0.5}
+    )
+    assert peers.compare({"qora-vision q4 auto": row(1, 2)}) == {}
+
+
+def test_logit_errors_are_relative_to_the_reference():
+    logits = {"PyTorch fp32": np.array([1.0, -4.0]), "other": np.array([1.0, -3.0])}
+    assert peers.logit_errors(logits) == {"PyTorch fp32": 0.0, "other": 0.25}
+
+
+def test_the_model_has_the_constants_of_the_ops():
+    sources = "".join((ROOT / "csrc" / "ops" / f"{op}.cpp").read_text() for op in ("linear", "attention"))
+    for name in ("MAX_BLOCK_ROWS", "ITEMS_PER_THREAD", "BLOCK_QUERIES"):
+        constant = "k" + name.title().replace("_", "")
+        assert re.search(rf"{constant} = (\d+);", sources)[1] == str(getattr(scaling_model, name))
+
+
+def test_items_cover_the_work_and_balance_is_what_it_says():
+    assert sum(scaling_model.row_blocks(3137, 6, 32)) == 3137
+    assert sum(scaling_model.linear_items(100, 130, 6, 64, 8)) == 100 * 3
+    assert sum(scaling_model.attention_items(2, 100, 3)) == 600
+    assert scaling_model.balance([1.0] * 8, 4) == 1.0
+    assert scaling_model.balance([1.0] * 5, 4) == pytest.approx(5 / 8)
+
+
+def test_one_thread_is_predicted_to_take_what_it_took():
+    calls = [
+        Call("linear", "i8", 0.0, (3137, 768, 2304), 0.5),
+        Call("attention", "f32", 0.0, (1, 3137, 3137, 12, 64), 1.0),
+        Call("mlp", "i8", 0.0, (3137, 768, 3072), 0.7),
+    ]
+    machine = scaling_model.Machine(1e-5, 64, {"i8": 6})
+    alone = scaling_model.predict(calls, 2.3, 0.05, machine, 1)
+    assert alone.seconds == pytest.approx(2.3)
+    assert alone.efficiency == pytest.approx(1.0)
+    many = scaling_model.predict(calls, 2.3, 0.05, machine, 32)
+    assert many.seconds == pytest.approx(many.ideal - 0.1 / 32 + many.imbalance + many.barriers + many.serial)
+    assert many.serial == pytest.approx(0.1)
+
+
+def test_traces_name_ops_and_count_operations():
+    engine = Engine("exact", threads=1)
+    weight = engine.pack([np.ones((5, 3), np.float32)], [None])
+    out = np.empty((2, 5), np.float32)
+    with tracing() as calls:
+        engine.linear(np.ones((2, 3), np.float32), weight, out)
+    engine.linear(np.ones((2, 3), np.float32), weight, out)
+    assert [(call.op, call.family, call.operations, call.shape) for call in calls] == [
+        ("linear", "f32", 60.0, (2, 3, 5))
+    ]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> tuple[Path, Path]:
+    """A checkpoint of a tiny ViViT and a clip for it."""
+    config = VIVIT_B | {
+        "image_size": 32,
+        "num_frames": 4,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    write_checkpoint(tmp_path / "tiny", config, ["a", "b", "c"])
+    (tmp_path / "tiny" / "case.json").write_text("{}")
+    np.save(tmp_path / "pixels.npy", np.zeros((1, 4, 3, 32, 32), np.float32))
+    return tmp_path / "tiny", tmp_path / "pixels.npy"
+
+
+def test_a_worker_answers_turns(tiny, monkeypatch):
+    monkeypatch.setattr("benchmarks.workers.BUILD", tiny[0])
+    worker = Worker("qora-vision", "q8 auto", *tiny, threads=1, turn_seconds=0.01)
+    try:
+        worker.start(60)
+        worker.turn()
+        assert worker.runs and all(seconds > 0 for seconds in worker.runs)
+        assert worker.logits().shape == (1, 3)
+        assert worker.facts["versions"]["qora-vision"]
+    finally:
+        worker.stop()
+
+
+def test_a_worker_says_why_it_cannot_run(tiny, monkeypatch):
+    monkeypatch.setattr("benchmarks.workers.BUILD", tiny[0])
+    (tiny[0] / "config.json").write_text(json.dumps({"model_type": "unheard-of"}))
+    with pytest.raises(Unavailable, match="unheard-of"):
+        Worker("qora-vision", "q4 auto", *tiny, threads=1).start(60)
+
+
+@pytest.mark.parametrize("module", RUNTIMES.values())
+def test_every_runtime_offers_what_the_workers_ask_for(module):
+    runtime = __import__(module, fromlist=["CONFIGURATIONS"])
+    assert runtime.CONFIGURATIONS and runtime.PACKAGES
+    assert isinstance(runtime.HELD, str)
+    assert all(isinstance(value, str) for value in runtime.environment(2, "avx2").values())
