@@ -300,6 +300,7 @@ def _explanation(error: Exception, reference: Reference) -> str | None:
 
 def _bar(progress: Progress | None, before: int, total: int) -> type[Any]:
     """Return a progress bar class for huggingface_hub that prints nothing and tells `progress` instead."""
+    from tqdm import tqdm  # type: ignore[import-untyped]  # not for those who download nothing
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
