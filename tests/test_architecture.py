@@ -39,7 +39,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     | {"weights", "models", "ops", "video", "errors"},
     "comparison": {"classifier", "prediction"},
     "segments": {"prediction"},
-    "annotate": {"segments", "video", "weights.atomic_file", "errors"},
+    "annotation": {"segments", "video", "weights.atomic_file", "errors"},
     "cli": {"", "cli"},
 }
 

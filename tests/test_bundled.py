@@ -98,5 +98,6 @@ def test_an_installation_without_bundled_models_says_so(tmp_path: Path, monkeypa
     monkeypatch.setattr("qora_vision.bundled._FOLDER", tmp_path)
     assert main(["info"]) == 0
     assert capsys.readouterr().out == "no model is bundled with this installation\n"
-    assert main(["classify", str(CLIP)]) == 1
-    assert "camera-motion" in capsys.readouterr().err
+    for verb in ("classify", "demo"):
+        assert main([verb, str(CLIP)]) == 2
+        assert "this installation has no bundled camera-motion; give --model" in capsys.readouterr().err

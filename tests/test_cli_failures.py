@@ -201,3 +201,16 @@ def test_doctor_reports_an_opencv_that_reads_no_video(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cv2.videoio_registry, "getStreamBackends", list)
     assert main(["doctor"]) == 1
     assert "opencv-python" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_libraries_load_has_no_traceback(tmp_path: Path) -> None:
+    """NumPy loads for a noticeable time; here Ctrl-C comes as soon as it starts to."""
+    entry = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'qora-vision = "qora_vision_launcher:main"' in entry
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    command = [sys.executable, "-c", "import sys; from qora_vision_launcher import main; sys.exit(main())"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "qora-vision: interrupted\n")
+    plain = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert plain.stdout == f"qora-vision {qora_vision.__version__}\n"

@@ -6,7 +6,7 @@
 ...     print(f"{score:6.1%}  {label}")
 """
 
-from qora_vision.annotate import ANNOTATION_FORMATS, annotate
+from qora_vision.annotation import ANNOTATION_FORMATS, annotate
 from qora_vision.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.classifier import VideoClassifier, list_models, load
 from qora_vision.comparison import ClipComparison, Comparison, class_order, compare

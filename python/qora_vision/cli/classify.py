@@ -8,10 +8,12 @@ from typing import Any
 
 import qora_vision
 from qora_vision.cli.options import (
+    DEFAULT_MODEL,
     UsageError,
     Verbs,
     add_conversion_options,
     add_json_option,
+    default_model,
     new_parser,
     positive_int,
     view_counts,
@@ -20,7 +22,6 @@ from qora_vision.cli.output import print_error, print_json, print_note, print_ra
 from qora_vision.cli.progress import Progress
 
 MODEL_VARIABLE = "QORA_VISION_MODEL"
-DEFAULT_MODEL = "camera-motion"
 KINETICS_MODEL = "google/vivit-b-16x2-kinetics400"
 DEFAULT_NOTE = (
     f"no --model given, so the bundled {DEFAULT_MODEL} says how the camera moves (over time: "
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Classify every source; go on after one that fails."""
     if arguments.stride and arguments.sampling != "dense":
         raise UsageError("--stride goes with --sampling dense")
-    name = arguments.model or DEFAULT_MODEL
+    name = arguments.model or default_model()
     with Progress() as progress:
         model = qora_vision.load(
             name,

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import qora_vision
-from qora_vision.cli.options import Verbs, add_json_option, new_parser, positive_float, positive_int
+from qora_vision.cli.options import (
+    DEFAULT_MODEL,
+    Verbs,
+    add_json_option,
+    default_model,
+    new_parser,
+    positive_float,
+    positive_int,
+)
 from qora_vision.cli.output import count_of, format_bytes, format_seconds, print_json, print_note
 from qora_vision.cli.progress import Progress
 from qora_vision.cli.timeline import Timeline
-
-MODEL = "camera-motion"
 
 DESCRIPTION = """\
 Show how the camera moves in a video, over time: still, panning, tilting,
@@ -55,8 +61,7 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--model",
         metavar="M",
-        default=MODEL,
-        help="another model, as `classify` takes it (default: %(default)s, which is bundled)",
+        help=f"another model, as `classify` takes it (default: {DEFAULT_MODEL}, which is bundled)",
     )
     window = parser.add_argument_group("windows")
     window.add_argument(
@@ -82,8 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     clip = qora_vision.demo_clip()
     source = arguments.video or str(clip.path)
     bundled = arguments.video is None
+    name = arguments.model or default_model()
     with Progress() as progress:
-        model = qora_vision.load(arguments.model, threads=arguments.threads, progress=progress)
+        model = qora_vision.load(name, threads=arguments.threads, progress=progress)
         progress.close()
         slide = model.classify_windows(
             source, top_k=1, stride=arguments.stride, hop=arguments.hop, fps=arguments.fps
@@ -94,14 +100,14 @@ def run(arguments: argparse.Namespace) -> int:
         for segment in qora_vision.join_windows(_keeping(slide, windows)):
             if timeline is not None:
                 if not segments:
-                    print(f"{clip.title if bundled else source}  ({arguments.model})")
+                    print(f"{clip.title if bundled else source}  ({name})")
                 timeline.show(segment)
             segments.append(segment)
         if arguments.output:
             qora_vision.annotate(source, segments, arguments.output, fps=arguments.fps, progress=progress)
     seconds = sum(window.prediction.timings["forward"] for window in windows) / len(windows)
     if arguments.json:
-        report: dict[str, Any] = {"source": source, "model": arguments.model}
+        report: dict[str, Any] = {"source": source, "model": name}
         if bundled:
             report["credit"] = clip.credit
         report["segments"] = [segment.to_dict() for segment in segments]

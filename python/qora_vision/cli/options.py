@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
+import qora_vision
+
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 WEIGHTS = ("q4", "q8", "f16", "f32")
+
+
+# What `classify` and `demo` use when no model is named.
+DEFAULT_MODEL = "camera-motion"
 
 
 class UsageError(Exception):
@@ -48,6 +54,22 @@ def add_conversion_options(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help=f"print {what} on stdout, for programs")
+
+
+def default_model() -> str:
+    """Return the name of the model to use where none is named.
+
+    Raises
+    ------
+    UsageError
+        If this installation lacks it.
+    """
+    if DEFAULT_MODEL not in [model.name for model in qora_vision.list_bundled()]:
+        raise UsageError(
+            f"no model: this installation has no bundled {DEFAULT_MODEL}; give --model a .qora-vision file "
+            "(`qora-vision convert` writes one), a checkpoint directory, or OWNER/NAME on Hugging Face"
+        )
+    return DEFAULT_MODEL
 
 
 def positive_int(text: str) -> int:
