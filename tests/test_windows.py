@@ -11,7 +11,7 @@ import pytest
 
 import qora_vision
 from qora_vision.prediction import best_classes
-from qora_vision.video import Preprocessing, SlidingWindow, VideoReader, as_frames, iter_windows
+from qora_vision.video import Clock, Preprocessing, SlidingWindow, VideoReader, as_frames, iter_windows
 
 DATA = Path(__file__).parent / "data"
 CLIP = Path(__file__).parents[1] / "examples" / "asl_eat.mkv"
@@ -80,6 +80,12 @@ def test_times_are_those_of_the_container() -> None:
     assert len(set(np.diff(starts).round(3))) > 1
     assert [window.start for window in windows[: len(starts)]] == pytest.approx(starts)
     assert all(window.end > window.start for window in windows)
+
+
+def test_times_count_from_the_first_frame() -> None:
+    """Parts of a recording keep the stamps of the whole."""
+    clock = Clock(0.04)
+    assert [clock.tick(stamp) for stamp in (5.0, 5.04, 5.24, None)] == pytest.approx([0.0, 0.04, 0.24, 0.28])
 
 
 def test_absurd_time_stamps_still_rise(monkeypatch: pytest.MonkeyPatch) -> None:
