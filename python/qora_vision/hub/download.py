@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from qora_vision.errors import CheckpointError, DownloadError
 from qora_vision.hub.reference import Reference
 
