@@ -16,9 +16,6 @@ from qora_vision.loading import LoadedModel
 from qora_vision.video import FrameSource, load_clips
 from qora_vision.weights.tensors import Tensor
 
-# Windows of a clip that the model is shown: (temporal, spatial) views.
-VIEWS = (4, 1)
-
 
 def calibrate(
     model: LoadedModel,
@@ -30,8 +27,8 @@ def calibrate(
 ) -> LoadedModel:
     """Quantise a model so that its layers' outputs on the given clips change little.
 
-    The model runs over four windows of each clip in float32, all layers being observed; then each weight is
-    rounded for the inputs that it was seen to get (`quantize_for_inputs`).
+    The model runs over each clip in float32, with the frames that it would classify, all layers being
+    observed; then each weight is rounded for the inputs that it was seen to get (`quantize_for_inputs`).
 
     Parameters
     ----------
@@ -65,7 +62,7 @@ def calibrate(
         )
     grams = _observe(model, clips, threads, progress)
     tensors = _round(model, weights, grams, threads or 0, progress)
-    provenance = {**model.file.provenance, "calibration": f"GPTQ, {len(clips)} clips of {VIEWS[0]} windows"}
+    provenance = {**model.file.provenance, "calibration": f"GPTQ, {len(clips)} clips"}
     file = replace(model.file, quantization=weights, provenance=provenance, tensors=tensors)
     return replace(model, file=file)
 
@@ -79,8 +76,7 @@ def _observe(
     for done, clip in enumerate(clips):
         if progress is not None:
             progress(done, len(clips), "observing clips")
-        for window in load_clips(clip, model.preprocessing, views=VIEWS, num_threads=threads or 0):
-            network.forward(window)
+        network.forward(load_clips(clip, model.preprocessing, num_threads=threads or 0)[0])
     return engine.grams()
 
 

@@ -1,0 +1,1 @@
+"""A small ViViT that tells how stripes drift: trained weights for docs/quantisation.md."""
