@@ -186,10 +186,25 @@ def report(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw the chart of the README."""
-    from benchmarks.charts import draw_peers
+    """Draw the chart of the README: time and memory, fastest first."""
+    from benchmarks.charts import Bar, Panel, draw_bars, machine_subtitle
 
-    draw_peers(results, path)
+    ratios = results["comparison"].get("time / best peer", {})
+    forward = dict(sorted(results["forward"].items(), key=lambda item: item[1]["median [s]"]))
+    times, memory = [], []
+    for name, row in forward.items():
+        ours = name.startswith(OURS)
+        ratio = f"  ({ratios[name]['median [s]']:.2f} \N{MULTIPLICATION SIGN})" if name in ratios else ""
+        times.append(Bar(name, row["median [s]"], f"{figure(row['median [s]'])} s{ratio}", ours))
+        memory.append(Bar(name, row["peak [MB]"], f"{figure(row['peak [MB]'])} MB", ours))
+    against = f"  (\N{MULTIPLICATION SIGN} best peer, {results['comparison']['best peer']})" if ratios else ""
+    draw_bars(
+        results["model"],
+        machine_subtitle(results)
+        + " · one clip, equal threads, same weights, interleaved · shorter is better",
+        [Panel(f"Forward pass, median{against}", times), Panel("Peak memory of the process", memory)],
+        path,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -97,6 +97,36 @@ def test_traces_name_ops_and_count_operations():
     ]
 
 
+def test_results_are_reported_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+
+    def row(seconds: float, peak: float | None) -> dict[str, float | None]:
+        return {
+            "min [s]": seconds,
+            "median [s]": seconds,
+            "peak [MB]": peak,
+            "load [s]": 1.0,
+            "logit error": 0.0,
+        }
+
+    forward = {"qora-vision q4 auto": row(0.5, 80.0), "PyTorch fp32": row(2.0, None)}
+    results = {
+        "model": "a model",
+        "machine": measuring.describe_machine(2),
+        "peaks": {"f32 [GOP/s]": 100.0},
+        "versions": {"PyTorch": {"torch": "2"}},
+        "forward": forward,
+        "comparison": peers.compare(forward),
+        "left out": {"OpenVINO fp32": "openvino is not installed"},
+    }
+    text = peers.report(results)
+    assert "| qora-vision q4 auto | 0.500 |    0.500 |" in text
+    assert "0.25 / 0.25" in text
+    assert "left out: OpenVINO fp32 (openvino is not installed)" in text
+    peers.draw(results, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 5000
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> tuple[Path, Path]:
     """A checkpoint of a tiny ViViT and a clip for it."""
