@@ -45,7 +45,7 @@ def test_the_bundled_clip_needs_nothing_else(tiny_bundled: Path, capsys) -> None
     assert len(rows) == len(lines) - 3
     assert (rows[0][0], rows[-1][1]) == (0.0, 13.0)
     assert all(before[1] == after[0] and before[2] != after[2] for before, after in itertools.pairwise(rows))
-    assert "windows of 4 frames" in lines[-2]
+    assert "windows of 4 frames 2 apart" in lines[-2]
     assert "NASA" in lines[-1]
     assert "\033" not in out
     assert err == ""
@@ -70,7 +70,7 @@ def test_a_clip_shorter_than_a_window_is_one_line(tiny_bundled: Path, capsys) ->
     assert main(["demo", str(CLIP), "--stride", "30"]) == 0
     out = capsys.readouterr().out
     assert [row[:2] for row in timeline(out)] == [(0.0, 1.6)]
-    assert "1 window of 4 frames" in out
+    assert "1 window of 4 frames 30 apart" in out
 
 
 def test_folders_have_the_rate_that_is_given(tiny_bundled: Path, frames: Path, capsys) -> None:

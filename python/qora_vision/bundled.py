@@ -27,11 +27,15 @@ class BundledClip:
         The file in the installed package.
     title, credit
         What it shows, and whose it is.
+    stride
+        Step between the frames of a window that suits it: its camera moves so slowly that frames side by side
+        are all but the same.
     """
 
     path: Path
     title: str
     credit: str
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def demo_clip() -> BundledClip:
         _FOLDER / "webb_mirror.mp4",
         "the mirror of the James Webb Space Telescope under inspection",
         "NASA's Goddard Space Flight Center, public domain, https://svs.gsfc.nasa.gov/13013",
+        stride=2,
     )
 
 
