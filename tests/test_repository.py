@@ -53,9 +53,12 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    assert script_lines(ROOT / ".ci" / "run")[-1] == TEST_COMMAND
+    commands = [line for line in script_lines(ROOT / ".ci" / "run") if line.startswith("bash tools/")]
+    assert commands[0] == TEST_COMMAND
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
-    assert re.findall(r"run: (bash tools/\S+)", workflow) == [TEST_COMMAND, FIRST_COMMAND]
+    everywhere = re.findall(r"run: (bash tools/\S+)", workflow)
+    assert everywhere[:2] == [TEST_COMMAND, FIRST_COMMAND]
+    assert set(commands) <= set(everywhere)
 
 
 def test_quickstart_classifies_the_clip_that_ships_and_says_that_the_weights_are_random() -> None:

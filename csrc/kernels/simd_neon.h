@@ -246,6 +246,26 @@ struct NeonSimd {
             return vpadalq_s16(acc, vpaddq_s16(low, high));
         }
     };
+    // Four bits leave room for the products of a group, one int16 for each byte of a dword: 8 * 128 * 8 =
+    // 8192.
+    struct DotQ4 : Dwords {
+        static constexpr int kRows = 3;
+        struct Acc {
+            int16x8_t low, high;
+        };
+        static Acc product(Operand a, Operand b) {
+            const int8x16_t x = vreinterpretq_s8_s32(a), y = vreinterpretq_s8_s32(b);
+            return {vmull_s8(vget_low_s8(x), vget_low_s8(y)), vmull_high_s8(x, y)};
+        }
+        static Acc dot(Acc acc, Operand a, Operand b) {
+            const int8x16_t x = vreinterpretq_s8_s32(a), y = vreinterpretq_s8_s32(b);
+            return {vmlal_s8(acc.low, vget_low_s8(x), vget_low_s8(y)), vmlal_high_s8(acc.high, x, y)};
+        }
+        static int32_t multiplier(int32_t m) { return m; }
+        static I multiplied(Acc sums, const uint8_t* multipliers) {
+            return mul_i(vpaddlq_s16(vpaddq_s16(sums.low, sums.high)), load_dwords(multipliers));
+        }
+    };
 #endif
 
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A; fewer rows where operands are

@@ -219,8 +219,8 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
                std::to_string(weight.cols);
     });
     check(at >= 0 && at <= out_features_ - weight.rows, "pack_linear", [&] {
-        return "output features " + std::to_string(at) + ".." + std::to_string(at + weight.rows) +
-               " lie outside of " + std::to_string(out_features_);
+        return std::to_string(weight.rows) + " output features from " + std::to_string(at) +
+               " on lie outside of " + std::to_string(out_features_);
     });
     const bool grouped = family_ == Family::kQ4;
     check(!grouped || weight.kind == WeightKind::kQ4, "pack_linear", "the q4 family takes q4 weights alone");
