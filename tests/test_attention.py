@@ -98,6 +98,16 @@ def test_around_the_tile(isa: str, family: str) -> None:
                 check(isa, family, fused(rng, (1, 1, queries, keys, dim)), f"{queries}, {keys}, {dim}")
 
 
+def test_each_key_can_be_the_largest(isa: str, family: str) -> None:
+    """Keys that are their own queries: whichever is overlooked by a maximum shows."""
+    rng = np.random.default_rng(40)
+    for keys in (1, 5, 6, 7, 9, 16, 17, 24, 33, 40, 63, 65):
+        q = floats(rng, 1, keys, 1, 16)
+        out = guarded(keys, 16)
+        _core.attention(q, q, q, 0.5, family, isa, out.array, 1)
+        bounds.assert_within(out.array, bounds.attention(family, q, q, q, 0.5), f"{keys} keys")
+
+
 def test_a_real_model(isa: str, family: str) -> None:
     check(isa, family, fused(np.random.default_rng(33), (1, 2, 197, 785, 64)), "ViT")
 

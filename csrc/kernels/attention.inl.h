@@ -81,11 +81,12 @@ template <class V, int Rows>
 struct WordWeights {
     using Score = int32_t;
 
-    // What stands behind the last key repeats a score.
+    // Packing spreads a pair of vectors' keys over both: each pair is looked at whole. What stands behind the
+    // last key repeats a score.
     static void max(const SoftmaxArgs& a, Score* highest) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
         const ptrdiff_t stride = a.score_stride;
-        const int keys = a.keys;
+        const int keys = (a.keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
         typename V::I high[Rows];
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) high[r] = V::load_i(scores + r * stride);
