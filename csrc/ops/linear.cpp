@@ -63,6 +63,17 @@ void prefetch(const uint8_t* begin, const uint8_t* end) {
 #endif
 }
 
+// Lines that an epilogue will write: asked for while the tile before it computes, they need not be waited
+// for.
+void prefetch_rows(const uint8_t* begin, int64_t bytes, int64_t stride, int64_t rows) {
+#if defined(__GNUC__)
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + r * stride + i, 1, 3);
+#else
+    static_cast<void>(begin), static_cast<void>(bytes), static_cast<void>(stride), static_cast<void>(rows);
+#endif
+}
+
 // Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual)
 // rows that start at `at`.
 void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int64_t last,
@@ -70,14 +81,16 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     const KernelTable& table = weight.table();
     const FamilyKernels& kernels = weight.kernels();
     const int64_t nr = table.nr;
-    // A vector may be read from any column: one row more than is used.
-    auto* acc = s.accumulators.ensure<uint8_t>((round_up(a.rows, kernels.mr) + 1) * nr * 4);
+    // Sums that are complete after one pass go through one tile's accumulators, which stay in the L1. A
+    // vector may be read from any column: one row more than is used.
+    const bool one_pass = weight.steps() <= kBlockSteps;
+    const int64_t acc_rows = one_pass ? kernels.mr : round_up(a.rows, kernels.mr);
+    auto* acc = s.accumulators.ensure<uint8_t>((acc_rows + 1) * nr * 4);
+    const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype));
 
     EpilogueArgs e{};
     e.acc_stride = nr;
-    e.rows = static_cast<int>(a.rows);
     e.integer = family_is_integer(weight.family());
-    e.row_scale = a.scales;
     e.activation = epilogue.activation;
     e.residual_stride = epilogue.residual.row_stride;
     e.out_stride = out.row_stride;
@@ -90,6 +103,7 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                          : s.panel.ensure<uint8_t>(operand_bytes(weight.family(), kBlockSteps, nr));
     for (int64_t p = first; p < last; ++p) {
         const uint8_t* upcoming = weight.panel(std::min(p + 1, last - 1));
+        const int64_t end = std::min((p + 1) * nr, weight.out_features());
         for (int64_t step = 0; step < weight.steps(); step += kBlockSteps) {
             const int64_t steps = std::min(kBlockSteps, weight.steps() - step);
             const uint8_t* b = weight.panel(p, step);
@@ -97,27 +111,32 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                 kernels.expand(b, steps / kGroupSteps, expanded);
                 b = expanded;
             }
+            const bool complete = step + steps == weight.steps();
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
                 prefetch(upcoming, upcoming + share);
                 upcoming += share;
-                const int rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
-                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, rows, acc + r * nr * 4,
-                             nr * 4, step > 0);
+                e.rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
+                if (complete)
+                    prefetch_rows(out.at(at + r, p * nr), std::min(end - p * nr, out.run(p * nr)) * out_bytes,
+                                  out.row_stride * out_bytes, e.rows);
+                uint8_t* sums = one_pass ? acc : acc + r * nr * 4;
+                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, e.rows, sums, nr * 4,
+                             step > 0);
+                // Once, unless the output's blocks cut the panel.
+                for (int64_t col = p * nr; complete && col < end; col += e.cols) {
+                    e.acc = sums + (col - p * nr) * 4;
+                    e.row_scale = a.scales + r;
+                    e.cols = static_cast<int>(std::min(end - col, out.run(col)));
+                    e.col_scale = weight.col_scale() + col;
+                    e.col_sum = weight.col_sum() + col;
+                    e.bias = weight.bias() + col;
+                    e.residual = epilogue.residual.empty()
+                                     ? nullptr
+                                     : reinterpret_cast<const float*>(epilogue.residual.at(at + r, col));
+                    e.out = out.at(at + r, col);
+                    table.epilogue(e);
+                }
             }
-        }
-        const int64_t end = std::min((p + 1) * nr, weight.out_features());
-        for (int64_t col = p * nr; col < end;
-             col += e.cols) {  // once, unless the output's blocks cut the panel
-            e.acc = acc + (col - p * nr) * 4;
-            e.cols = static_cast<int>(std::min(end - col, out.run(col)));
-            e.col_scale = weight.col_scale() + col;
-            e.col_sum = weight.col_sum() + col;
-            e.bias = weight.bias() + col;
-            e.residual = epilogue.residual.empty()
-                             ? nullptr
-                             : reinterpret_cast<const float*>(epilogue.residual.at(at, col));
-            e.out = out.at(at, col);
-            table.epilogue(e);
         }
     }
 }
