@@ -1,0 +1,181 @@
+"""The network: a small ViViT whose first layer is a bank of motion filters, and its helper head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from transformers import VivitConfig, VivitForVideoClassification
+
+from training.camera_motion.data import FRAMES, GRID, SIDE
+from training.camera_motion.labels import LABELS
+
+TUBELET = (4, 24, 24)
+LUMA = (0.299, 0.587, 0.114)
+# Channels of the width of 192 that hold answers of filters; the rest hold the position.
+FILTERS, FILTER_SCALE = 160, 0.14
+SLOTS = FRAMES // TUBELET[0]
+
+
+def new_config(width: int = 192, layers: int = 3) -> VivitConfig:
+    """Return the configuration of the network, with the names of its classes."""
+    return VivitConfig(
+        image_size=SIDE,
+        num_frames=FRAMES,
+        tubelet_size=list(TUBELET),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=2 * width,
+        hidden_act="gelu_fast",
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+    )
+
+
+def motion_filters(count: int, seed: int) -> Tensor:
+    """`count` drifting Gabor filters (count, 4 * 24 * 24), four in a row for each channel of motion.
+
+    Rows 4 i and 4 i + 1 are the even and the odd phase of a wave that drifts one way, 4 i + 2 and 4 i + 3 of
+    the same wave drifting the other way. Every eighth channel has waves at rest, of two widths. Learning such
+    filters from noise takes most of a short training.
+    """
+    rng = np.random.default_rng(seed)
+    t, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in TUBELET], indexing="ij")
+    filters = np.empty((count, *TUBELET))
+    channels = count // 4
+    for channel in range(channels):
+        wavelength = 5.5 * (44 / 5.5) ** rng.random()
+        turn = np.pi * (channel * 0.381966 % 1.0)
+        # Faster than half a wavelength per frame is seen as motion the other way.
+        speed = min(0.25 * 16 ** rng.random(), wavelength * 0.35)
+        middle, spread = rng.uniform(-4, 4, 2), max(0.5 * wavelength, 6.0)
+        for way in range(2):
+            drift = 0.0 if channel % 8 == 7 else speed * (1 - 2 * way)
+            length = wavelength * (1.7 if channel % 8 == 7 and way else 1.0)
+            window = np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / (2 * spread**2))
+            phase = 2 * np.pi / length * (np.cos(turn) * x + np.sin(turn) * y - drift * t)
+            for odd in range(2):
+                wave = window * (np.sin(phase) if odd else np.cos(phase))
+                wave -= window * wave.sum() / window.sum()
+                # Pictures have more of the long waves: level what comes out.
+                filters[4 * channel + 2 * way + odd] = wave / np.linalg.norm(wave) * (12.0 / length)
+    return torch.from_numpy(filters.reshape(count, -1).astype(np.float32))
+
+
+def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
+    """Make an MLP write the energy of each pair of filters, and louder phases and positions.
+
+    gelu(a) + gelu(-a) rectifies; its sum over the even and the odd filter of a pair hardly depends on where
+    the edges are, only on how they move. gelu(a) - gelu(-a) is a itself. The layer norm before it divides by
+    the contrast of the place.
+    """
+    width = first.in_features
+    first.weight[:width], first.weight[width:] = 1.5 * torch.eye(width), -1.5 * torch.eye(width)
+    second.weight.zero_()
+    number = torch.arange(FILTERS)
+    second.weight[number // 2, number] = second.weight[number // 2, number + width] = 0.6
+    number = torch.arange(FILTERS // 2, FILTERS)
+    second.weight[number, number], second.weight[number, number + width] = 0.4, -0.4
+    number = torch.arange(FILTERS, width)
+    second.weight[number, number], second.weight[number, number + width] = 3.0, -3.0
+
+
+class Trainee(nn.Module):
+    """The classifier and a helper, thrown away: each token tells how the background moves at its place.
+
+    Training sees grey pictures, a third of the work; `finished` puts the colours back.
+    The helper's targets are dense and exact, which teaches motion from far fewer windows than 11 labels can.
+    """
+
+    def __init__(self, config: VivitConfig, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.classifier = VivitForVideoClassification(config)
+        self.helper = nn.Linear(config.hidden_size, 3)
+        self.filters = nn.Parameter(torch.zeros(config.hidden_size, int(np.prod(TUBELET))))
+        vivit = self.classifier.vivit
+        embeddings = vivit.embeddings
+        # Wide enough for the nonlinearities to bend: with the usual deviation of 0.02, a short training never
+        # leaves the linear part of a small network.
+        with torch.no_grad():
+            for layer in vivit.layers:
+                for name, module in layer.named_modules():
+                    if isinstance(module, nn.Linear):
+                        into_residual = name.endswith(("o_proj", "fc2"))
+                        nn.init.normal_(
+                            module.weight, 0, (0.4 if into_residual else 1.0) * module.in_features**-0.5
+                        )
+            self.filters[:FILTERS] = FILTER_SCALE * motion_filters(FILTERS, seed)
+            embeddings.patch_embeddings.projection.bias.zero_()
+            embeddings.position_embeddings.zero_()
+            embeddings.position_embeddings[..., FILTERS:].normal_(0, 0.05)
+            embeddings.cls_token.normal_(0, 0.3)
+            vivit.layers[0].attention.o_proj.weight.zero_()
+            _measure_energy(vivit.layers[0].mlp.fc1, vivit.layers[0].mlp.fc2)
+        for part in (embeddings, vivit.layers[0]):
+            part.requires_grad_(False)
+        self.filters.requires_grad_(False)
+
+    def front(self, tubelets: Tensor) -> Tensor:
+        """Compute the fixed half, embedding and first layer, whose attention adds nothing: (B, 65, width)."""
+        vivit = self.classifier.vivit
+        tokens = tubelets @ self.filters.T
+        start = vivit.embeddings.cls_token.expand(len(tokens), -1, -1)
+        hidden = torch.cat([start, tokens], dim=1) + vivit.embeddings.position_embeddings
+        first = vivit.layers[0]
+        return hidden + first.mlp(first.layernorm_after(hidden))
+
+    def forward(self, tubelets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, 11) and flow (B, SLOTS, GRID * GRID, 3) of grey tubelets in [-1, 1]."""
+        vivit = self.classifier.vivit
+        with torch.no_grad():
+            hidden = self.front(tubelets)
+        for layer in vivit.layers[1:]:
+            hidden = layer(hidden)
+        hidden = vivit.layernorm(hidden)
+        flow = self.helper(hidden[:, 1:]).unflatten(1, (SLOTS, GRID * GRID))
+        return self.classifier.classifier(hidden[:, 0]), flow
+
+    def finished(self) -> VivitForVideoClassification:
+        """Return the classifier for colour: the filters spread over R, G and B by their luma."""
+        shape = self.classifier.vivit.embeddings.patch_embeddings.projection.weight.shape
+        filters = self.filters.detach().view(shape[0], 1, *shape[2:]) * torch.tensor(LUMA).view(1, 3, 1, 1, 1)
+        clone = VivitForVideoClassification(self.classifier.config)
+        clone.load_state_dict(self.classifier.state_dict())
+        with torch.no_grad():
+            clone.vivit.embeddings.patch_embeddings.projection.weight.copy_(filters)
+        return clone.eval()
+
+
+def tubelets_of(clip: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Grey clip (T, H, W) cut as the network reads it: (64, 4 * 24 * 24)."""
+    t, h, w = TUBELET
+    parts = clip.reshape(FRAMES // t, t, SIDE // h, h, SIDE // w, w)
+    return parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, t * h * w)
+
+
+def save_checkpoint(trainee: Trainee, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the classifier as a Hugging Face folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trainee.finished().to(dtype).save_pretrained(folder)
+    # Rescaling to [-1, 1] without mean and deviation: then the "original" and the "hf" range are the same.
+    processor = {
+        "image_processor_type": "VivitImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": SIDE},
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "do_rescale": True,
+        "rescale_factor": 1 / 127.5,
+        "offset": True,
+        "do_normalize": False,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")

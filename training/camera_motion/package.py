@@ -1,0 +1,32 @@
+"""Make the file that ships: ``python -m training.camera_motion.package CHECKPOINT FILE``.
+
+`qora-vision convert` with one difference: a checkpoint folder cannot say which frames of a video to take, and
+for camera motion it matters. The file says: every second frame around the middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from qora_vision.loading import load_model
+from qora_vision.weights.format import write_model
+
+STRIDE = 2
+
+
+def main() -> None:
+    """Read the command line, quantise, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="Hugging Face folder")
+    parser.add_argument("file", type=Path, help=".qora-vision file to write")
+    args = parser.parse_args()
+    loaded = load_model(args.checkpoint, weights="q4")
+    rule = replace(loaded.preprocessing, sampling="dense", stride=STRIDE)
+    write_model(args.file, replace(loaded.file, preprocessing=rule.to_dict()))
+    print(f"{args.file}: {args.file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
