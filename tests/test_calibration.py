@@ -120,7 +120,7 @@ def test_a_whole_model_is_observed(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(48, 64), (33, 70), (5, 31), (16, 3, 2, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(48, 64), (33, 70), (5, 31), (16, 3, 2, 4, 4), (9, 300)], ids=str)
 def test_outputs_change_less_also_on_other_inputs(kind: str, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(92)
     weight = floats(rng, *shape)

@@ -108,7 +108,20 @@ def _spreading(gram: NDArray[Any]) -> FloatArray:
     diagonal += DAMPING * diagonal.mean()
     diagonal[diagonal == 0] = 1.0  # no input at all: any rounding will do
     backwards = np.linalg.cholesky(damped[::-1, ::-1])
-    return np.triu(np.linalg.inv(backwards[::-1, ::-1])).astype(np.float32)
+    return _invert_upper(np.asarray(backwards[::-1, ::-1], np.float64)).astype(np.float32)
+
+
+def _invert_upper(matrix: Doubles) -> Doubles:
+    """Return the inverse of an upper triangular matrix, by halves: a sixth of the work of a general one."""
+    size = len(matrix)
+    if size <= 128:
+        return np.triu(np.linalg.inv(matrix))
+    half = size // 2
+    inverse = np.zeros((size, size))
+    inverse[:half, :half] = _invert_upper(matrix[:half, :half])
+    inverse[half:, half:] = _invert_upper(matrix[half:, half:])
+    inverse[:half, half:] = -inverse[:half, :half] @ matrix[:half, half:] @ inverse[half:, half:]
+    return inverse
 
 
 def _pack(q: NDArray[np.int8], kind: str) -> NDArray[Any]:
