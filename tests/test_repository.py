@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 from tiny_vivit import CONFIG, load_maker, write_tiny_vivit
 
-from qora_vision.cli.app import build_parser
+import qora_vision
+from qora_vision.cli.app import build_parser, main
 
 ROOT = Path(__file__).parents[1]
 TEST_COMMAND = "bash tools/run_tests.sh"
@@ -61,12 +62,40 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert set(commands) <= set(everywhere)
 
 
-def test_quickstart_classifies_the_clip_that_ships_and_says_that_the_weights_are_random() -> None:
-    source = (ROOT / "tools" / "quickstart.sh").read_text(encoding="utf-8")
-    clip = re.search(r"--video (\S+)", source)
-    assert clip is not None
-    assert (ROOT / clip[1]).stat().st_size > 100_000
-    assert "weights are random" in source
+def test_quickstart_gives_true_answers_on_what_ships(capsys, tmp_path: Path) -> None:
+    """Its commands, on the trained model and the real clips that ship."""
+    commands = [
+        shlex.split(line)[1:]
+        for line in script_lines(ROOT / "tools" / "quickstart.sh")
+        if line.startswith("qora-vision ")
+    ]
+    assert [command[0] for command in commands] == ["classify", "demo"]
+    clip = ROOT / commands[0][1]
+    assert main(["classify", str(clip), *commands[0][2:], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "camera-motion"
+    assert found["predictions"][0]["label"] == "static"
+    output = tmp_path / Path(commands[1][2]).name
+    assert main(["demo", "-o", str(output), "--json"]) == 0
+    assert output.stat().st_size > 100_000
+    segments = json.loads(capsys.readouterr().out)["segments"]
+
+    def labels_between(start: float, end: float) -> set[str]:
+        return {each["label"] for each in segments if each["start"] < end and each["end"] > start}
+
+    # What the film shows (assets/README.md); the dissolve from 5 to 6 s is none of the classes.
+    assert labels_between(0.0, 4.5) == {"static"}
+    assert labels_between(6.5, 7.4) == {"static"}
+    assert "cut" in labels_between(8.0, 8.1)
+    assert labels_between(8.8, 9.6) == {"zoom out"}
+
+
+def test_bundled_models_are_small_and_whole() -> None:
+    (model,) = qora_vision.list_bundled()
+    assert model.name == "camera-motion"
+    assert model.info().file_size <= 3_000_000
+    labels = "static, pan left, pan right, tilt up, tilt down, zoom in, zoom out, roll clockwise"
+    assert model.info().labels == [*labels.split(", "), "roll counterclockwise", "shake", "cut"]
 
 
 def test_kinetics_labels_are_400_distinct_lines() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does all set-up and classifies the clip in examples/ with a ViViT-B of random weights, computed by our own kernels.
+# Does all set-up and shows how the camera moves in the film that ships with the package, then in the clip in examples/.
 # Needs Python 3.10 or later and a C++17 compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,15 +8,9 @@ cd "$(dirname "$0")/.."
 echo "== installing qora-vision" >&2
 python -m pip install --quiet .
 
-checkpoint=build/random-vivit-b
-if [ ! -f "$checkpoint/model.safetensors" ]; then
-    echo "== writing a ViViT-B checkpoint with random weights to $checkpoint" >&2
-    python tools/make_random_vivit.py "$checkpoint"
-fi
+echo "== classifying examples/asl_eat.mkv, whose camera stands still while a man signs" >&2
+qora-vision classify examples/asl_eat.mkv --top-k 2
 
-cat >&2 <<'NOTE'
-== classifying examples/asl_eat.mkv
-   The weights are random, so the labels below mean NOTHING: this shows the way from video to answer and its speed.
-   For real answers give --model-path the directory of a trained ViViT checkpoint (config.json, model.safetensors).
-NOTE
-qora-vision vivit --video examples/asl_eat.mkv --model-path "$checkpoint"
+echo "== how the camera moves in the bundled film" >&2
+mkdir -p build
+qora-vision demo -o build/demo.mp4
