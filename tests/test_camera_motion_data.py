@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+import qora_vision
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -117,3 +119,16 @@ def test_a_window_is_a_function_of_its_number() -> None:
     assert (one.clip == same.clip).all() and one.cut == same.cut > 0
     assert LABELS[one.label] == LABELS[other.label] == "cut"
     assert (one.clip != other.clip).any()
+
+
+def test_the_model_that_ships_tells_moves_over_pictures_that_it_never_saw() -> None:
+    asset = ROOT / "python" / "qora_vision" / "assets" / "camera-motion.qora-vision"
+    model = qora_vision.load(asset, threads=2)
+    assert tuple(model.labels) == LABELS
+    right = 0
+    for seed in range(6):
+        for label in LABELS[:-1]:
+            path = camera_path(np.random.default_rng([seed, LABELS.index(label)]), label, 16)
+            clip = render(_scene(100 + seed), path, [], 96)
+            right += model.classify(clip, top_k=1, sampling=list(range(16))).labels == [label]
+    assert right >= 50, f"{right} of 60"
