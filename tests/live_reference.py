@@ -8,8 +8,9 @@ attention is nearly even.
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,13 +29,10 @@ from qora_vision.weights.tensors import QuantizedTensor
 @cache
 def maker() -> ModuleType:
     """tools/make_goldens.py; needs PyTorch and transformers."""
-    path = Path(__file__).parents[1] / "tools" / "make_goldens.py"
-    spec = importlib.util.spec_from_file_location("make_goldens", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    tools = str(Path(__file__).parents[1] / "tools")
+    if tools not in sys.path:
+        sys.path.append(tools)
+    return import_module("make_goldens")
 
 
 def random_model(name: str, fields: dict[str, Any], seed: int) -> Any:

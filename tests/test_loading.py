@@ -103,7 +103,7 @@ def test_both_spellings_of_one_tensor_are_one_too_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "timesformer"}, "model_type 'timesformer', which is not supported .*: vivit"),
+        ({"model_type": "perceiver"}, "model_type 'perceiver', which is not supported .*: vivit"),
         ({"model_type": None}, "model_type None"),
         ({"hidden_act": "swish"}, "hidden_act must be one of gelu, .* got 'swish'"),
         ({"hidden_size": "18"}, "hidden_size must be of type int, got '18'"),

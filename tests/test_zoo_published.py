@@ -1,6 +1,7 @@
 """Published checkpoints against published logits; skipped unless the files, which we cannot ship, are here.
 
     QORA_TEST_VIDEOMAE=DIR        a checkpoint of LOGITS as downloaded; the directory has its name
+    QORA_TEST_TIMESFORMER=DIR     likewise
     QORA_TEST_SPAGHETTI=FILE      eating_spaghetti.npy of the Hugging Face data set
                                   hf-internal-testing/spaghetti-video: (16, H, W, 3) uint8
 
@@ -30,6 +31,11 @@ LOGITS = {
         "videomae-small-finetuned-ssv2": (0.2671, -0.4689, -0.8235),
         "videomae-base-finetuned-ssv2": (0.1961, -0.8337, -0.6389),
         "videomae-base-short-finetuned-ssv2": (-0.0537, -0.1539, -0.3266),
+    },
+    "TIMESFORMER": {
+        "timesformer-base-finetuned-k400": (-0.3016, -0.7713, -0.4205),
+        "timesformer-base-finetuned-k600": (-0.7267, -0.7466, 3.2404),
+        "timesformer-base-finetuned-ssv2": (-0.9059, 0.6433, -3.1457),
     },
 }
 # Four decimals were published, checked to 1e-4; resizing may differ by one in a few pixels.

@@ -21,152 +21,13 @@ import argparse
 import json
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
-
-CLASSES = ("fold", "hop", "juggle", "knit", "row", "skate", "stir", "sweep", "tap", "wave", "yawn")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One golden directory.
-
-    `layout`: as `save_pretrained` writes; the state dict in memory through `torch.save`; or with the names,
-    the fused layers and the wrapping of the original implementation.
-    """
-
-    model: str
-    dtype: torch.dtype
-    config: dict[str, Any]
-    layout: Literal["hf", "torch", "original"] = "hf"
-
-
-# What each is there for stands beside it.
-CASES = {
-    # The published kind of model, at a hidden size that fills no whole group of 32.
-    "vivit_tiny": Case(
-        "Vivit",
-        torch.float32,
-        {
-            "image_size": 16,
-            "num_frames": 4,
-            "tubelet_size": [2, 4, 8],
-            "hidden_size": 18,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "intermediate_size": 40,
-            "hidden_act": "gelu_fast",
-            "id2label": dict(enumerate(CLASSES)),
-        },
-    ),
-    # GELU with erf, no biases of q, k and v, height unlike width, a cut that leaves frames and pixels over.
-    "vivit_tiny_erf": Case(
-        "Vivit",
-        torch.float16,
-        {
-            "image_size": [14, 22],
-            "num_frames": 7,
-            "tubelet_size": [3, 4, 6],
-            "hidden_size": 30,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 5,
-            "intermediate_size": 52,
-            "hidden_act": "gelu",
-            "qkv_bias": False,
-            "layer_norm_eps": 1e-3,
-            "num_labels": 13,
-        },
-    ),
-    # A single block and a single head, one class, an odd size; saved by torch.save.
-    "vivit_tiny_torch": Case(
-        "Vivit",
-        torch.bfloat16,
-        {
-            "image_size": 17,
-            "num_frames": 5,
-            "tubelet_size": [2, 4, 4],
-            "hidden_size": 40,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 1,
-            "intermediate_size": 24,
-            "hidden_act": "gelu_pytorch_tanh",
-            "num_labels": 1,
-        },
-        layout="torch",
-    ),
-    # More tokens than a tile has rows and a block has keys, in whole groups of 32.
-    "vivit_tiny_long": Case(
-        "Vivit",
-        torch.float16,
-        {
-            "image_size": 16,
-            "num_frames": 18,
-            "tubelet_size": [1, 4, 4],
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "hidden_act": "gelu_fast",
-            "num_labels": 20,
-        },
-    ),
-    # VideoMAE as published, at a hidden size that fills no whole group of 32.
-    "videomae_tiny": Case(
-        "VideoMAE",
-        torch.float32,
-        {
-            "image_size": 24,
-            "patch_size": 8,
-            "num_frames": 4,
-            "hidden_size": 36,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "intermediate_size": 56,
-            "id2label": dict(enumerate(CLASSES)),
-        },
-    ),
-    # The classifier reads the first token; no biases of q and v, height unlike width, frames and pixels over.
-    "videomae_tiny_first": Case(
-        "VideoMAE",
-        torch.float16,
-        {
-            "image_size": [14, 22],
-            "patch_size": [4, 6],
-            "num_frames": 7,
-            "tubelet_size": 3,
-            "hidden_size": 30,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 5,
-            "intermediate_size": 52,
-            "hidden_act": "gelu_pytorch_tanh",
-            "qv_bias": False,
-            "layer_norm_eps": 1e-3,
-            "use_mean_pooling": False,
-            "num_labels": 13,
-        },
-    ),
-    # More tokens than a block of keys has; the names, fused layers and wrapping of the original code.
-    "videomae_tiny_original": Case(
-        "VideoMAE",
-        torch.float16,
-        {
-            "image_size": 28,
-            "patch_size": 4,
-            "num_frames": 12,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "num_labels": 20,
-        },
-        layout="original",
-    ),
-}
+from golden_cases import CASES, Case
 
 # Name of a tensor in transformers -> in the original implementation.
 ORIGINAL_NAMES = {
@@ -183,7 +44,30 @@ ORIGINAL_NAMES = {
         (r"\.output\.dense\.", ".mlp.fc2."),
         (r"^classifier\.", "head."),
     ),
+    "Timesformer": (
+        (r"^timesformer\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+        (r"^timesformer\.embeddings\.position_embeddings", "pos_embed"),
+        (r"^timesformer\.embeddings\.time_embeddings", "time_embed"),
+        (r"^timesformer\.embeddings\.", ""),
+        (r"^timesformer\.layernorm\.", "norm."),
+        (r"^timesformer\.encoder\.layer\.", "blocks."),
+        (r"\.temporal_attention\.output\.dense\.", ".temporal_attn.proj."),
+        (r"\.temporal_attention\.attention\.", ".temporal_attn."),
+        (r"\.temporal_dense\.", ".temporal_fc."),
+        (r"\.temporal_layernorm\.", ".temporal_norm1."),
+        (r"\.attention\.output\.dense\.", ".attn.proj."),
+        (r"\.attention\.attention\.", ".attn."),
+        (r"\.layernorm_before\.", ".norm1."),
+        (r"\.layernorm_after\.", ".norm2."),
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+        (r"^classifier\.", "head."),
+    ),
 }
+# What the original implementation's scripts put around the weights.
+WRAPPERS = {"VideoMAE": "model", "Timesformer": "model_state"}
+# Its files' suffixes.
+SUFFIXES = {"VideoMAE": ".pth", "Timesformer": ".pyth"}
 
 
 def make_model(name: str, fields: dict[str, Any]) -> Any:
@@ -204,6 +88,8 @@ def randomise(model: Any, generator: torch.Generator) -> None:
             values /= math.sqrt(parameter[0].numel())
             if any(part in name for part in ("q_proj", "k_proj", "query", "key")):
                 values *= 1.5
+            elif "qkv" in name:
+                values[: 2 * len(values) // 3] *= 1.5
         elif name.endswith("weight"):
             values = 1 + 0.3 * values
         else:
@@ -225,6 +111,19 @@ def original_state(model: Any, name: str) -> dict[str, torch.Tensor]:
     return state
 
 
+def our_order(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens as our models have them: TimeSformer's frame by frame, under divided attention behind CLS."""
+    kind = getattr(model.config, "attention_type", None)
+    if kind not in ("divided_space_time", "joint_space_time"):
+        return tokens.flatten(0, -2)
+    frames = model.config.num_frames
+    cls_token, patches = tokens[:, :1], tokens[0, 1:]
+    patches = patches.unflatten(0, (-1, frames)).transpose(0, 1)  # theirs: patches first, then time
+    if kind == "joint_space_time":
+        return torch.cat([cls_token[0], patches.flatten(0, 1)])
+    return torch.cat([cls_token.expand(frames, -1, -1), patches], dim=1).flatten(0, 1)
+
+
 def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
     """Record what the golden file holds."""
     base = getattr(model, model.base_model_prefix)
@@ -233,7 +132,7 @@ def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
 
     def keep(name: str, value: Any) -> None:
         value = value[0] if isinstance(value, tuple) else value
-        seen[name] = value.flatten(0, -2).numpy()
+        seen[name] = our_order(model, value).numpy()
 
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
@@ -243,7 +142,9 @@ def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
         ]
     ]
     hooks.append(
-        model.classifier.register_forward_pre_hook(lambda _, inputs: keep("embedding", inputs[0][None]))
+        model.classifier.register_forward_pre_hook(
+            lambda _, inputs: seen.update({"embedding": inputs[0].numpy()})
+        )
     )
     with torch.no_grad():
         logits = model(pixel_values).logits
@@ -254,8 +155,9 @@ def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
         "rows": rows,
         "tokens": seen["tokens"][rows],
         "blocks": np.stack([seen[f"block {i}"][rows] for i in range(len(layers))]),
-        "embedding": seen["embedding"][0],
-        "logits": logits[0].numpy(),
+        # A row for the clip, or one for each frame.
+        "embedding": seen["embedding"].mean(axis=0),
+        "logits": logits.numpy().mean(axis=0),
     }
 
 
@@ -267,9 +169,11 @@ def write_weights(directory: Path, model: Any, case: Case) -> None:
     if case.layout == "torch":  # the spelling in memory, in the container of older checkpoints
         torch.save(model.state_dict(), directory / "pytorch_model.bin")
     elif case.layout == "original":
-        state = {f"module.{key}": values for key, values in original_state(model, case.model).items()}
+        prefix = "module." if case.model == "VideoMAE" else "model."
+        state = {prefix + key: values for key, values in original_state(model, case.model).items()}
         beside = {"epoch": 3, "args": argparse.Namespace(lr=1e-3, model="tiny")}
-        torch.save({"model": state, **beside}, directory / "checkpoint.pth")
+        path = directory / f"checkpoint{SUFFIXES[case.model]}"
+        torch.save({WRAPPERS[case.model]: state, **beside}, path)
     # The version of transformers would make the files of every run look different.
     config = json.loads((directory / "config.json").read_text())
     config.pop("transformers_version", None)

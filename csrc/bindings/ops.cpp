@@ -9,6 +9,7 @@
 #include "ops/attention.h"
 #include "ops/linear.h"
 #include "ops/peak.h"
+#include "ops/short_attention.h"
 
 namespace qora {
 namespace {
@@ -241,6 +242,28 @@ void bind_ops(py::module_& m) {
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("family"), py::arg("isa"),
         py::arg("out"), py::arg("threads") = 0);
+
+    m.def(
+        "short_attention",
+        [](const py::array& q, const py::array& k, const py::array& v, float scale, const std::string& isa,
+           py::array out, int threads) {
+            constexpr const char* op = "short_attention";
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
+            const HeadView result = heads_of(out);
+            check(out.writeable(), op, "the output is read-only");
+            const Extent written = extent(result);
+            for (const HeadView& operand : {queries, keys, values}) {
+                const Extent read = extent(operand);
+                check(!(read.begin < written.end && written.begin < read.end), op,
+                      "the output overlaps q, k or v, which are read after parts of it are written");
+            }
+            auto* memory = static_cast<uint8_t*>(out.mutable_data());
+            py::gil_scoped_release released;
+            short_attention(table, queries, keys, values, scale, result, memory, threads);
+        },
+        py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("isa"), py::arg("out"),
+        py::arg("threads") = 0);
 
     m.def(
         "layer_norm",

@@ -140,6 +140,19 @@ struct RecurrenceArgs {
     bool fresh;  // the first step: `state` is written only
 };
 
+// One head of a short sequence: out = softmax(q kᵀ) v, all in float32. Rows of queries, values and results
+// have `padded` values, a multiple of 16, and are zero behind the head's own. Keys are turned round: head_dim
+// rows of `keys_padded` values, a multiple of 16 as well.
+struct ShortAttentionArgs {
+    const float *q, *k, *v;
+    int64_t queries, keys, keys_padded, head_dim, padded;
+    float scale;     // of a score, in units of log2
+    float* weights;  // scratch: kShortRows rows of keys_padded
+    float* out;      // [queries][padded]
+};
+// Queries that short_attention takes together.
+constexpr int kShortRows = 4;
+
 struct FamilyKernels {
     TileFn tile;
     int mr;                  // rows of a tile
@@ -177,6 +190,7 @@ struct KernelTable {
     void (*causal_conv)(const float* const* taps, int count, const float* weight, const float* bias,
                         int64_t n, float* y);
     void (*gated_recurrence)(const RecurrenceArgs&);
+    void (*short_attention)(const ShortAttentionArgs&);
 };
 
 const KernelTable& scalar_table() noexcept;

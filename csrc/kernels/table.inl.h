@@ -6,6 +6,7 @@
 #include "kernels/kernel_table.h"
 #include "kernels/recurrent.inl.h"
 #include "kernels/rows.inl.h"
+#include "kernels/short_attention.inl.h"
 #include "kernels/tile.inl.h"
 
 namespace qora {
@@ -59,6 +60,7 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         rms_norm<V>,
         causal_conv<V>,
         gated_recurrence<V>,
+        short_attention<V>,
     };
 }
 

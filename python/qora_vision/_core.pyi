@@ -58,6 +58,9 @@ def mlp(
     out: _Array,
     threads: int = 0,
 ) -> None: ...
+def short_attention(
+    q: _Array, k: _Array, v: _Array, scale: float, isa: str, out: _Array, threads: int = 0
+) -> None: ...
 def attention(
     q: _Array,
     k: _Array,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,7 +92,11 @@ def make_linear(engine: Engine, *layers: Tensors) -> PackedLinear:
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """Shape of a pre-norm transformer block; `biased` names those of q, k and v that have a bias."""
+    """Shape of a pre-norm transformer block.
+
+    `biased` names those of q, k and v that have a bias. `divided`: attention over time comes before the one
+    over space (`DividedBlock`).
+    """
 
     embed_dim: int
     num_heads: int
@@ -100,6 +104,7 @@ class BlockConfig:
     activation: Activation
     norm_eps: float
     biased: str = "qkv"
+    divided: bool = False
 
     @property
     def head_dim(self) -> int:
@@ -109,16 +114,16 @@ class BlockConfig:
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return the tensors of the block by name."""
         dim = self.embed_dim
-        parts = {
-            "norm1": norm_specs(dim),
-            "attn.q": linear_specs(dim, dim, "q" in self.biased),
-            "attn.k": linear_specs(dim, dim, "k" in self.biased),
-            "attn.v": linear_specs(dim, dim, "v" in self.biased),
-            "attn.proj": linear_specs(dim, dim),
-            "norm2": norm_specs(dim),
-            "mlp.fc1": linear_specs(self.mlp_dim, dim),
-            "mlp.fc2": linear_specs(dim, self.mlp_dim),
-        }
+        parts: dict[str, Iterator[tuple[str, TensorSpec]]] = {}
+        for norm, attention in (("time_norm", "time"), ("norm1", "attn")):
+            if attention == "attn" or self.divided:
+                parts[norm] = norm_specs(dim)
+                for name in "qkv":
+                    parts[f"{attention}.{name}"] = linear_specs(dim, dim, name in self.biased)
+                parts[f"{attention}.proj"] = linear_specs(dim, dim)
+        parts["norm2"] = norm_specs(dim)
+        parts["mlp.fc1"] = linear_specs(self.mlp_dim, dim)
+        parts["mlp.fc2"] = linear_specs(dim, self.mlp_dim)
         return {f"{part}.{name}": spec for part, specs in parts.items() for name, spec in specs}
 
 
@@ -141,7 +146,7 @@ class TransformerBlock:
         self._norm2 = make_norm(tensors.below("norm2"), config.norm_eps)
         q, k, v = (tensors.below(f"attn.{name}") for name in "qkv")
         self._query = make_linear(engine, q) if first_row_only else None
-        self._keys_values = make_linear(engine, k, v) if first_row_only else make_linear(engine, q, k, v)
+        self._joint = make_linear(engine, k, v) if first_row_only else make_linear(engine, q, k, v)
         self._proj = make_linear(engine, tensors.below("attn.proj"))
         self._fc1 = make_linear(engine, tensors.below("mlp.fc1"))
         self._fc2 = make_linear(engine, tensors.below("mlp.fc2"))
@@ -162,31 +167,131 @@ class TransformerBlock:
         -------
         x, or the first row of each sequence (sequences, embed_dim) if the block was made so.
         """
-        config, dim, engine = self._config, self._config.embed_dim, self._engine
-        rows = x.shape[0] // sequences
-        # Each head's rows lie together: attention reads them several times.
-        parts = self._keys_values.out_features // dim
-        joint = workspace.floats("qkv", parts * config.num_heads, x.shape[0], config.head_dim)
-        engine.linear(x, self._keys_values, joint, norm=self._norm1)
-        by_head = joint.reshape(parts, config.num_heads, sequences, rows, config.head_dim)
-        heads = by_head.transpose(0, 2, 3, 1, 4)
-        keys, values = heads[-2], heads[-1]
-        if self._query is None:
-            queries = heads[0]
-        else:
-            x = x[::rows]
-            query = workspace.floats("query", sequences, dim)
-            engine.linear(x, self._query, query, norm=self._norm1)
-            queries = query.reshape(sequences, 1, config.num_heads, config.head_dim)
-
+        engine, dim = self._engine, self._config.embed_dim
+        keys, values, queries = self._project(x, workspace, sequences)
+        x = x if self._query is None else x[:: x.shape[0] // sequences]
         attended = workspace.floats("attended", x.shape[0], dim)
         engine.attention(queries, keys, values, attended)
         engine.linear(attended, self._proj, x, residual=x)
-        engine.mlp(x, self._fc1, self._fc2, x, activation=config.activation, norm=self._norm2, residual=x)
+        self._run_mlp(x)
         return x
+
+    def _project(
+        self, x: FloatArray, workspace: Workspace, sequences: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return keys, values and queries: (sequences, rows or 1, heads, head_dim)."""
+        config, engine = self._config, self._engine
+        rows = x.shape[0] // sequences
+        if self._query is None:
+            queries, keys, values = project_heads(
+                engine, config, self._joint, self._norm1, x, workspace, rows
+            )
+            return keys, values, queries
+        keys, values = project_heads(engine, config, self._joint, self._norm1, x, workspace, rows)
+        query = workspace.floats("query", sequences, config.embed_dim)
+        engine.linear(x[::rows], self._query, query, norm=self._norm1)
+        return keys, values, query.reshape(sequences, 1, config.num_heads, config.head_dim)
+
+    def _run_mlp(self, x: FloatArray) -> None:
+        engine, activation = self._engine, self._config.activation
+        engine.mlp(x, self._fc1, self._fc2, x, activation=activation, norm=self._norm2, residual=x)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        layers = (self._query, self._keys_values, self._proj, self._fc1, self._fc2)
+        layers = (self._query, self._joint, self._proj, self._fc1, self._fc2)
         return sum(layer.nbytes for layer in layers if layer is not None)
+
+
+class DividedBlock(TransformerBlock):
+    """Attention of each patch over time, then of each frame over space, then the MLP.
+
+    Divided space-time attention of Bertasius et al. 2021, section 3.2: CLS takes no part in the first,
+    belongs to every frame in the second, and gets the mean of what the frames find. The projection over time
+    is that of the reference's `temporal_attention.output.dense` and `temporal_dense` in one.
+    """
+
+    def __init__(
+        self, engine: Engine, config: BlockConfig, tensors: Tensors, first_row_only: bool = False
+    ) -> None:
+        super().__init__(engine, config, tensors, first_row_only)
+        self._time_norm = make_norm(tensors.below("time_norm"), config.norm_eps)
+        self._time_joint = make_linear(engine, *(tensors.below(f"time.{name}") for name in "qkv"))
+        self._time_proj = make_linear(engine, tensors.below("time.proj"))
+
+    def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
+        """Run the block on a clip.
+
+        Parameters
+        ----------
+        x
+            (sequences * rows, embed_dim) float32, changed in place: each frame's patches behind CLS, which
+            is the same row in all of them.
+        workspace
+            Buffers of this forward pass.
+        sequences
+            Frames.
+
+        Returns
+        -------
+        x, or CLS (1, embed_dim) if the block was made so.
+        """
+        engine, dim = self._engine, self._config.embed_dim
+        self._attend_over_time(x, workspace, sequences)
+        keys, values, queries = self._project(x, workspace, sequences)
+        if self._query is not None:
+            attended = workspace.floats("attended first", sequences, dim)
+            engine.attention(queries, keys, values, attended)
+            # The projection is linear: that of the mean is the mean of projections.
+            attended, x = attended.mean(axis=0, keepdims=True), x[:1]
+        else:
+            attended = workspace.floats("attended", x.shape[0], dim)
+            engine.attention(queries, keys, values, attended)
+            by_frame = attended.reshape(sequences, -1, dim)
+            by_frame[:, 0] = by_frame[:, 0].mean(axis=0)
+        engine.linear(attended, self._proj, x, residual=x)
+        self._run_mlp(x)
+        return x
+
+    def _attend_over_time(self, x: FloatArray, workspace: Workspace, frames: int) -> None:
+        """Let each patch attend to itself in other frames."""
+        engine, config = self._engine, self._config
+        rows = x.shape[0] // frames
+        by_frame = x.reshape(frames, rows, config.embed_dim)
+        cls_token = by_frame[0, 0].copy()
+        heads = project_heads(engine, config, self._time_joint, self._time_norm, x, workspace, rows)
+        attended = workspace.floats("attended", x.shape[0], config.embed_dim)
+        out = attended.reshape(frames, rows, config.num_heads, config.head_dim)
+        out[:, 0] = 0.0
+        queries, keys, values = (part[:, 1:].transpose(1, 0, 2, 3) for part in heads)
+        engine.short_attention(queries, keys, values, out[:, 1:].transpose(1, 0, 2, 3))
+        engine.linear(attended, self._time_proj, x, residual=x)
+        by_frame[:, 0] = cls_token
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return super().nbytes + self._time_joint.nbytes + self._time_proj.nbytes
+
+
+def project_heads(
+    engine: Engine,
+    config: BlockConfig,
+    layer: PackedLinear,
+    norm: LayerNorm,
+    x: FloatArray,
+    workspace: Workspace,
+    rows: int,
+) -> Sequence[FloatArray]:
+    """Apply a layer that packs several projections; `rows` tokens are a sequence.
+
+    Returns
+    -------
+    For each projection (sequences, rows, heads, head_dim), views of one buffer. Each head's rows lie
+    together: attention reads them several times.
+    """
+    parts, sequences = layer.out_features // config.embed_dim, x.shape[0] // rows
+    joint = workspace.floats("joint", parts * config.num_heads, x.shape[0], config.head_dim)
+    engine.linear(x, layer, joint, norm=norm)
+    by_head = joint.reshape(parts, config.num_heads, sequences, rows, config.head_dim)
+    return [part.transpose(1, 2, 0, 3) for part in by_head]

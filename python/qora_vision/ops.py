@@ -273,6 +273,16 @@ class Engine:
         factor = float(q.shape[-1]) ** -0.5 if scale is None else scale
         _core.attention(q, k, v, factor, self.attention_family, self.isa, out, self._threads)
 
+    def short_attention(
+        self, q: ActivationArray, k: ActivationArray, v: ActivationArray, out: FloatArray
+    ) -> None:
+        """Out = softmax(head_dim^-0.5 q kᵀ) v for many short sequences, in float32 under every `compute`.
+
+        q and out are (batch, queries, heads, head_dim), k and v (batch, keys, heads, head_dim), any strides
+        but a contiguous last axis. `attention` is faster from a few hundred keys on.
+        """
+        _core.short_attention(q, k, v, float(q.shape[-1]) ** -0.5, self.isa, out, self._threads)
+
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
         """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)

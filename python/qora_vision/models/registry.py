@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qora_vision.models.base import Config, Model
+from qora_vision.models.timesformer import Timesformer, TimesformerConfig
 from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
@@ -66,6 +67,13 @@ ARCHITECTURES = (
         VideoMaeConfig,
         VideoMae,
         hf_aliases=("VideoMAEv2_Base",),
+    ),
+    Architecture(
+        "timesformer",
+        "TimeSformer: divided, joint or space-only attention (Bertasius et al. 2021)",
+        "timesformer",
+        TimesformerConfig,
+        Timesformer,
     ),
     Architecture(
         "trecvit",

@@ -1,0 +1,105 @@
+#include "ops/short_attention.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/parallel.h"
+
+namespace qora {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896f;
+// Rows of head_dim values are padded to whole vectors of every table.
+constexpr int64_t kPadding = 16;
+// Multiply-adds that are worth handing to a thread.
+constexpr int64_t kItemWork = 1 << 19;
+
+struct Scratch {
+    Buffer queries, keys, values, row, weights, out;
+};
+
+Scratch& scratch() {
+    thread_local Scratch instance;
+    return instance;
+}
+
+// Row r of a head as float32, its own memory or `buffer` filled.
+const float* float_row(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t r,
+                       float* buffer) {
+    const uint8_t* from = view.at(b, head, r);
+    if (view.dtype == DType::kF32) return reinterpret_cast<const float*>(from);
+    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), view.head_dim, buffer);
+    return buffer;
+}
+
+// One head's rows, zero behind head_dim.
+void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t padded,
+            float* to, float* buffer) {
+    for (int64_t r = 0; r < view.rows; ++r, to += padded) {
+        const float* row = float_row(table, view, b, head, r, buffer);
+        std::memcpy(to, row, static_cast<size_t>(view.head_dim) * 4);
+        for (int64_t d = view.head_dim; d < padded; ++d) to[d] = 0.0f;
+    }
+}
+
+// The same turned round: a row for each channel, zero behind the last of the view's rows.
+void gather_transposed(const KernelTable& table, const HeadView& view, int64_t b, int64_t head,
+                       int64_t padded, float* to, float* buffer) {
+    for (int64_t r = 0; r < view.rows; ++r) {
+        const float* row = float_row(table, view, b, head, r, buffer);
+        for (int64_t d = 0; d < view.head_dim; ++d) to[d * padded + r] = row[d];
+    }
+    for (int64_t d = 0; d < view.head_dim; ++d)
+        for (int64_t r = view.rows; r < padded; ++r) to[d * padded + r] = 0.0f;
+}
+
+}  // namespace
+
+void short_attention(const KernelTable& table, const HeadView& q, const HeadView& k, const HeadView& v,
+                     float scale, const HeadView& out, uint8_t* result, int num_threads) {
+    constexpr const char* op = "short_attention";
+    check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
+    check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
+          "expected at least one query, key and head");
+    check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
+              k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
+          op, "q, k and v do not fit together");
+    check(out.dtype == DType::kF32 && out.batch == q.batch && out.rows == q.rows && out.heads == q.heads &&
+              out.head_dim == q.head_dim,
+          op, "the output must be float32 with the shape of q");
+
+    const int64_t padded = round_up(q.head_dim, kPadding), keys = round_up(k.rows, kPadding);
+    const int64_t work = q.rows * keys * padded * 2, grain = 1 + kItemWork / work;
+    // Neighbours in the batch lie side by side in memory: heads come one after the other.
+    parallel_for(q.batch * q.heads, grain, num_threads, [&](int64_t begin, int64_t end) {
+        Scratch& s = scratch();
+        auto* queries = s.queries.ensure<float>(q.rows * padded);
+        auto* turned = s.keys.ensure<float>(q.head_dim * keys);
+        auto* values = s.values.ensure<float>(k.rows * padded);
+        auto* row = s.row.ensure<float>(padded);
+        ShortAttentionArgs a{};
+        a.q = queries;
+        a.k = turned;
+        a.v = values;
+        a.queries = q.rows;
+        a.keys = k.rows;
+        a.keys_padded = keys;
+        a.head_dim = q.head_dim;
+        a.padded = padded;
+        a.scale = scale * kLog2E;
+        a.weights = s.weights.ensure<float>(kShortRows * keys);
+        a.out = s.out.ensure<float>(q.rows * padded);
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t head = item / q.batch, b = item % q.batch;
+            gather(table, q, b, head, padded, queries, row);
+            gather_transposed(table, k, b, head, keys, turned, row);
+            gather(table, v, b, head, padded, values, row);
+            table.short_attention(a);
+            for (int64_t r = 0; r < q.rows; ++r)
+                std::memcpy(result + (out.at(b, head, r) - out.data), a.out + r * padded,
+                            static_cast<size_t>(q.head_dim) * 4);
+        }
+    });
+}
+
+}  // namespace qora
