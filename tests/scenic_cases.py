@@ -7,15 +7,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
+from jax_golden import golden
 from numpy.typing import NDArray
 
 from qora_vision.conversion import CheckpointTensors, find_sources
 from qora_vision.models.base import Config
 from qora_vision.ops import Engine
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
-
-GOLDEN = Path(__file__).parents[1].parent / "shared" / "data" / "golden" / "jax"
 
 # The authors' float32 logits differ from those of a float64 forward by 1.4e-6, the residual stream at
 # magnitude 10 by 8e-5; a wrong order of axes, heads or attention moves the logits by 0.2 or more.
@@ -26,9 +24,7 @@ class ScenicCase:
     """One file: `clips` (B, T, C, H, W), outputs `out`, and the parameters as a checkpoint."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        if not GOLDEN.exists():
-            pytest.skip("needs the reference outputs in ../shared/data")
-        with np.load(GOLDEN / f"vivit_{name}.npz") as archive:
+        with np.load(golden(f"vivit_{name}.npz")) as archive:
             arrays = dict(archive)
         parameters = {key.removeprefix("params/"): value for key, value in arrays.items() if "params/" in key}
         self.path = folder / f"{name}.npz"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jax_golden import golden
 from numpy.typing import NDArray
 
 import qora_vision
@@ -17,8 +18,6 @@ from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.ops import Engine, available_isas
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 from qora_vision.weights.convert import trecvit as convert
-
-GOLDEN = Path(__file__).parents[1].parent / "shared" / "data" / "golden" / "jax"
 
 # Logits of the authors' float32 code differ from those of a float64 forward by 4e-7, the residual stream at
 # magnitude 10 by 3e-5.
@@ -43,10 +42,8 @@ class Case:
     """A golden case: its weights, its outputs, its config."""
 
     def __init__(self, name: str, config: TrecvitConfig) -> None:
-        if not GOLDEN.exists():
-            pytest.skip("needs the reference outputs in ../shared/data")
-        self.checkpoint = open_checkpoint(GOLDEN / f"trecvit_{name}_weights.npz")
-        with np.load(GOLDEN / f"trecvit_{name}_io.npz") as archive:
+        self.checkpoint = open_checkpoint(golden(f"trecvit_{name}_weights.npz"))
+        with np.load(golden(f"trecvit_{name}_io.npz")) as archive:
             self.io = dict(archive)
         self.config = config
         self.clips = clips_of(self.io["input"])
@@ -136,7 +133,7 @@ def test_wrong_frames_are_refused(case_a: Case) -> None:
 
 def test_loading_the_released_layout(case_a: Case, tmp_path: Path) -> None:
     """A bare archive is recognised by its names; what is absent or no classifier is said."""
-    source = GOLDEN / "trecvit_a_weights.npz"
+    source = golden("trecvit_a_weights.npz")
     clf = qora_vision.load(source, weights="f32", compute="exact")
     assert clf.architecture == "trecvit"
     assert clf.config == replace(case_a.config, num_frames=32)
@@ -160,7 +157,7 @@ def test_published_size() -> None:
     specs = TrecvitConfig(num_classes=400).tensor_specs()
     assert len(specs) == 370
     assert sum(int(np.prod(spec.shape)) for spec in specs.values()) == 136_778_128
-    lines = (GOLDEN / "keys_trecvit_B_400.tsv").read_text("utf-8").splitlines()
+    lines = golden("keys_trecvit_B_400.tsv").read_text("utf-8").splitlines()
     theirs = {line.split("\t")[0] for line in lines if "/" in line}
     assert {name for ours in specs for item in spellings_of(convert, ours) for name in item.names} == theirs
 
@@ -175,7 +172,7 @@ def test_groups_of_frames_do_not_show(case_a: Case, monkeypatch: pytest.MonkeyPa
 
 def test_stream_of_a_video(case_a: Case) -> None:
     """Decoded, resized and classified frame by frame, as the network alone would with the same pixels."""
-    clf = qora_vision.load(GOLDEN / "trecvit_a_weights.npz", weights="f32", compute="exact")
+    clf = qora_vision.load(golden("trecvit_a_weights.npz"), weights="f32", compute="exact")
     frames = np.random.default_rng(5).integers(0, 256, (9, 40, 50, 3), np.uint8)
     seen = list(qora_vision.stream(clf, iter(frames), top_k=2, stride=2, fps=10.0))
     assert [round(window.end, 6) for window in seen] == [0.1, 0.3, 0.5, 0.7, 0.9]
@@ -198,7 +195,7 @@ def test_what_streams_refuse(case_a: Case, tiny_model_file: Path) -> None:
     frames = np.zeros((3, 40, 40, 3), np.uint8)
     with pytest.raises(ValueError, match="looks at whole clips"):
         qora_vision.stream(qora_vision.load(tiny_model_file), frames)
-    clf = qora_vision.load(GOLDEN / "trecvit_a_weights.npz")
+    clf = qora_vision.load(golden("trecvit_a_weights.npz"))
     for wrong in ({"top_k": 8}, {"reset_every": -1}, {"stride": 0.5}, {"fps": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             qora_vision.stream(clf, frames, **wrong)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenic_cases import GOLDEN, LOGITS, STREAM, ScenicCase, assert_close, build, run
+from jax_golden import golden
+from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, run
 
 import qora_vision
 from qora_vision.conversion import spellings_of
@@ -74,7 +75,7 @@ def test_frames_sampled_from_a_clip(folder: Path) -> None:
 def test_checkpoint_of_flax(folder: Path) -> None:
     """The same parameters out of the authors' msgpack, momenta and all."""
     case = ScenicCase("m2_factorized_encoder", folder)
-    checkpoint = open_checkpoint(GOLDEN / "vivit_m2_checkpoint_optimizer_target.msgpack")
+    checkpoint = open_checkpoint(golden("vivit_m2_checkpoint_optimizer_target.msgpack"))
     model = build(VivitFactorisedEncoder, convert, TINY, checkpoint)
     assert_close(run(model, case.clips[0])[0].logits, case.out["logits"][0], LOGITS)
 
@@ -82,9 +83,7 @@ def test_checkpoint_of_flax(folder: Path) -> None:
 @pytest.mark.parametrize(("name", "temporal"), [("B_m2", 4), ("L_m2_t24", 24), ("L_m2_t4", 4)])
 def test_published_sizes(name: str, temporal: int) -> None:
     """Every parameter of the full-size trees is known, of the right shape, and none is left."""
-    if not GOLDEN.exists():
-        pytest.skip("needs the reference outputs in ../shared/data")
-    lines = (GOLDEN / f"keys_vivit_{name}.tsv").read_text("utf-8").splitlines()
+    lines = golden(f"keys_vivit_{name}.tsv").read_text("utf-8").splitlines()
     theirs = {line.split("\t")[0]: line.split("\t")[1] for line in lines if "\t" in line and "x" in line}
     large = {"embed_dim": 1024, "num_heads": 16, "mlp_dim": 4096, "depth": 24, "temporal_num_heads": 16}
     sizes = {**large, "temporal_mlp_dim": 4096} if name.startswith("L") else {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from scenic_cases import GOLDEN, LOGITS, STREAM, ScenicCase, assert_close, build, run
+from jax_golden import golden
+from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, run
 
 from qora_vision.conversion import spellings_of
 from qora_vision.models.vivit import Vivit, VivitConfig
@@ -27,7 +27,7 @@ TINY = VivitConfig(
 def test_every_block_and_both_layouts(tmp_path: Path) -> None:
     """The archive, and the msgpack whose arrays are in pieces."""
     case = ScenicCase("m1_spacetime", tmp_path)
-    chunked = open_checkpoint(GOLDEN / "vivit_m1_checkpoint_params_chunked.msgpack")
+    chunked = open_checkpoint(golden("vivit_m1_checkpoint_params_chunked.msgpack"))
     for checkpoint in (case.checkpoint, chunked):
         model = build(Vivit, convert, TINY, checkpoint)
         for number, clip in enumerate(case.clips):
@@ -38,9 +38,7 @@ def test_every_block_and_both_layouts(tmp_path: Path) -> None:
 
 
 def test_published_size() -> None:
-    if not GOLDEN.exists():
-        pytest.skip("needs the reference outputs in ../shared/data")
-    lines = (GOLDEN / "keys_vivit_B_m1.tsv").read_text("utf-8").splitlines()
+    lines = golden("keys_vivit_B_m1.tsv").read_text("utf-8").splitlines()
     theirs = {line.split("\t")[0] for line in lines if "/" in line or line.startswith("cls")}
     specs = VivitConfig(num_classes=400).tensor_specs()
     assert {spellings_of(convert, ours)[-1].names[0] for ours in specs} == theirs
