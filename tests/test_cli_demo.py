@@ -188,6 +188,7 @@ from pathlib import Path
 from qora_vision.cli import main
 from qora_vision.video import writing
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 at_rate = writing._at_rate
 
 def interrupted(frames, fps):
