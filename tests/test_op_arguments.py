@@ -283,6 +283,9 @@ for rows, width, out in ((1, 1, 1), (3, 17, 19), (7, 33, 65), (5, 31, 47)):
     _core.causal_conv(
         floats(rows, width), floats(2, width), beta, floats(1, width), isa, floats(rows, width), 1
     )
+    even = width // 2 * 2
+    if even:
+        _core.rotate(floats(1, rows, 1, width), floats(rows, even), floats(rows, even), isa, 1)
     several = [floats(rows, width) for _ in range(4)]
     _core.gated_recurrence(
         *several[:3], -np.abs(gamma), several[3], False, floats(1, width), isa, floats(rows, width), 1

@@ -108,8 +108,24 @@ def recurrence_op(isa: str, seed: int = 106) -> Op:
     return run
 
 
+def rotary_op(isa: str, seed: int = 107) -> Op:
+    rng = np.random.default_rng(seed)
+    x, cosines, sines = floats(rng, 2, 101, 3, 20), floats(rng, 101, 18), floats(rng, 101, 18)
+
+    def run(threads: int) -> NDArray:
+        out = x.copy()
+        _core.rotate(out, cosines, sines, isa, threads)
+        return out
+
+    return run
+
+
 def ops_of(isa: str) -> dict[str, Op]:
-    ops: dict[str, Op] = {"layer_norm": norm_op(isa), "recurrence": recurrence_op(isa)}
+    ops: dict[str, Op] = {
+        "layer_norm": norm_op(isa),
+        "recurrence": recurrence_op(isa),
+        "rotate": rotary_op(isa),
+    }
     for family in LINEAR_FAMILIES:
         for rows, columns in ((1, 300), (5, 64), (200, 70), (1000, 33)):
             ops[f"linear {family} {rows} x {columns}"] = linear_op(isa, family, rows, columns)

@@ -9,6 +9,7 @@
 #include "ops/attention.h"
 #include "ops/linear.h"
 #include "ops/peak.h"
+#include "ops/rotary.h"
 #include "ops/short_attention.h"
 
 namespace qora {
@@ -86,8 +87,7 @@ WeightView weight_view(const py::array& data, const std::optional<py::array>& sc
     return w;
 }
 
-HeadView heads_of(const py::array& a) {
-    constexpr const char* op = "attention";
+HeadView heads_of(const py::array& a, const char* op = "attention") {
     HeadView h;
     h.dtype = dtype_of(op, a);
     const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
@@ -263,6 +263,33 @@ void bind_ops(py::module_& m) {
             short_attention(table, queries, keys, values, scale, result, memory, threads);
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("isa"), py::arg("out"),
+        py::arg("threads") = 0);
+
+    m.def(
+        "rotate",
+        [](py::array x, const FloatArray& cosines, const FloatArray& sines, const std::string& isa,
+           int threads) {
+            constexpr const char* op = "rotate";
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const HeadView heads = heads_of(x, op);
+            check(x.writeable(), op, "the array is read-only");
+            const ConstMatrix angles = matrix(op, cosines);
+            check(angles.rows == heads.rows, op, [&] {
+                return "expected angles for each row of " + describe(x) + ", got " + describe(cosines);
+            });
+            check(sines.ndim() == 2 && sines.shape(0) == angles.rows && sines.shape(1) == angles.cols, op,
+                  [&] { return "the sines do not fit the cosines: " + describe(sines); });
+            const Extent written = extent(heads);
+            for (const FloatArray& part : {cosines, sines}) {
+                const Extent read = extent(matrix(op, part));
+                check(!(read.begin < written.end && written.begin < read.end), op,
+                      "the array overlaps the angles");
+            }
+            auto* memory = static_cast<uint8_t*>(x.mutable_data());
+            py::gil_scoped_release released;
+            rotate(table, heads, memory, angles.cols, cosines.data(), sines.data(), threads);
+        },
+        py::arg("x"), py::arg("cosines").noconvert(), py::arg("sines").noconvert(), py::arg("isa"),
         py::arg("threads") = 0);
 
     m.def(

@@ -191,6 +191,9 @@ struct KernelTable {
                         int64_t n, float* y);
     void (*gated_recurrence)(const RecurrenceArgs&);
     void (*short_attention)(const ShortAttentionArgs&);
+    // For i = 0, 2, ... < n, n even: (x[i], x[i + 1]) becomes (x[i] cosines[i] - x[i + 1] sines[i],
+    // x[i + 1] cosines[i + 1] + x[i] sines[i + 1]).
+    void (*rotate)(float* x, int64_t n, const float* cosines, const float* sines);
 };
 
 const KernelTable& scalar_table() noexcept;

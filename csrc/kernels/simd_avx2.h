@@ -25,6 +25,15 @@ struct Avx2Simd {
         return _mm256_blendv_ps(set(fill), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
     }
     static void store_n(float* p, F x, int n) { _mm256_maskstore_ps(p, lane_mask(n), x); }
+    static void load_pairs(const float* p, F& even, F& odd) {
+        const F low = load(p), high = load(p + 8);
+        even = _mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0));
+        odd = _mm256_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1));
+    }
+    static void store_pairs(float* p, F even, F odd) {
+        store(p, _mm256_unpacklo_ps(even, odd));
+        store(p + 8, _mm256_unpackhi_ps(even, odd));
+    }
     static F add(F a, F b) { return _mm256_add_ps(a, b); }
     static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
     static F mul(F a, F b) { return _mm256_mul_ps(a, b); }

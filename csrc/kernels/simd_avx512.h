@@ -30,6 +30,15 @@ struct Avx512Simd {
         return _mm512_mask_loadu_ps(set(fill), lane_mask(n), p);
     }
     static void store_n(float* p, F x, int n) { _mm512_mask_storeu_ps(p, lane_mask(n), x); }
+    static void load_pairs(const float* p, F& even, F& odd) {
+        const F low = load(p), high = load(p + 16);
+        even = _mm512_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0));
+        odd = _mm512_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1));
+    }
+    static void store_pairs(float* p, F even, F odd) {
+        store(p, _mm512_unpacklo_ps(even, odd));
+        store(p + 16, _mm512_unpackhi_ps(even, odd));
+    }
     static F add(F a, F b) { return _mm512_add_ps(a, b); }
     static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
     static F mul(F a, F b) { return _mm512_mul_ps(a, b); }

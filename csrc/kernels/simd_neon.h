@@ -37,6 +37,15 @@ struct NeonSimd {
         store(lanes, x);
         memcpy(p, lanes, static_cast<size_t>(n) * 4);
     }
+    static void load_pairs(const float* p, F& even, F& odd) {
+        const float32x4x2_t pairs = vld2q_f32(p);
+        even = pairs.val[0], odd = pairs.val[1];
+    }
+    static void store_pairs(float* p, F even, F odd) {
+        float32x4x2_t pairs;
+        pairs.val[0] = even, pairs.val[1] = odd;
+        vst2q_f32(p, pairs);
+    }
     static F add(F a, F b) { return vaddq_f32(a, b); }
     static F sub(F a, F b) { return vsubq_f32(a, b); }
     static F mul(F a, F b) { return vmulq_f32(a, b); }

@@ -19,6 +19,9 @@ struct ScalarSimd {
     // The first n lanes (1 <= n < kWidth elsewhere; never called with one lane); the others are `fill`.
     static F load_n(const float* p, int, float) { return *p; }
     static void store_n(float* p, F x, int) { *p = x; }
+    // 2 kWidth values as their even and odd ones. Lanes come in any order that store_pairs undoes.
+    static void load_pairs(const float* p, F& even, F& odd) { even = p[0], odd = p[1]; }
+    static void store_pairs(float* p, F even, F odd) { p[0] = even, p[1] = odd; }
     static F add(F a, F b) { return a + b; }
     static F sub(F a, F b) { return a - b; }
     static F mul(F a, F b) { return a * b; }

@@ -5,6 +5,7 @@
 #include "kernels/grouped.inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/recurrent.inl.h"
+#include "kernels/rotary.inl.h"
 #include "kernels/rows.inl.h"
 #include "kernels/short_attention.inl.h"
 #include "kernels/tile.inl.h"
@@ -61,6 +62,7 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         causal_conv<V>,
         gated_recurrence<V>,
         short_attention<V>,
+        rotate<V>,
     };
 }
 

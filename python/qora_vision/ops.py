@@ -283,6 +283,15 @@ class Engine:
         """
         _core.short_attention(q, k, v, float(q.shape[-1]) ** -0.5, self.isa, out, self._threads)
 
+    def rotate(self, x: FloatArray, cosines: FloatArray, sines: FloatArray) -> None:
+        """Turn pairs of neighbouring channels by angles of their tokens, in place (rotary positions).
+
+        x is (batch, rows, heads, head_dim) float32, any strides but a contiguous last axis; cosines and sines
+        are (rows, channels), channels even: of each head the first so many turn, the others stay. With i =
+        0, 2, ..., (a, b) = x[i], x[i + 1] becomes (a cos_i - b sin_i, b cos_{i+1} + a sin_{i+1}).
+        """
+        _core.rotate(x, cosines, sines, self.isa, self._threads)
+
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
         """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)
