@@ -11,7 +11,6 @@
 namespace qora {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896f;
 // Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
 constexpr int64_t kBlockQueries = 96;
 // Keys that share a softmax step; a multiple of every tile's columns.
@@ -69,14 +68,6 @@ struct Scratch {
 Scratch& scratch() {
     thread_local Scratch instance;
     return instance;
-}
-
-const float* float_row(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t row,
-                       float* buffer) {
-    const uint8_t* at = view.at(b, head, row);
-    if (view.dtype == DType::kF32) return reinterpret_cast<const float*>(at);
-    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(at), view.head_dim, buffer);
-    return buffer;
 }
 
 // Largest |x| of each channel over all rows; NaN where a row is not finite.

@@ -6,24 +6,10 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "ops/float_bits.h"
 
 namespace qora {
 namespace {
-
-float from_bits(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
-
-uint32_t to_bits(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    return bits;
-}
-
-// Round to nearest even for |x| < 2^22, in a form that compilers vectorise.
-int32_t round_to_int(float x) { return static_cast<int32_t>(to_bits(x + 12582912.0f) - 0x4b400000u); }
 
 uint16_t round_to_bf16(float x) {
     const uint32_t bits = to_bits(x);

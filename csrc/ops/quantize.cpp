@@ -7,43 +7,24 @@
 #include <cstring>
 
 #include "core/parallel.h"
+#include "ops/float_bits.h"
 
 namespace qora {
 namespace {
 
 // Rounds to nearest even; what is too large becomes infinity.
 uint16_t float_to_half(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
+    uint32_t bits = to_bits(x);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     bits &= 0x7fffffffu;
     if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
     if (bits <
         0x38800000u) {  // a subnormal half: adding 0.5 leaves its bits at the bottom of the sum, rounded
-        float magnitude;
-        std::memcpy(&magnitude, &bits, 4);
-        magnitude += 0.5f;
-        std::memcpy(&bits, &magnitude, 4);
-        return static_cast<uint16_t>(sign | (bits - 0x3f000000u));
+        return static_cast<uint16_t>(sign | (to_bits(from_bits(bits) + 0.5f) - 0x3f000000u));
     }
     bits += 0xfffu + ((bits >> 13) & 1u) - (112u << 23);
     return static_cast<uint16_t>(sign | (bits >> 13));
 }
-
-uint32_t to_bits(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    return bits;
-}
-
-float from_bits(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
-
-// Rounds to nearest even, in a form that compilers vectorise. |x| < 2^22.
-int32_t round_to_int(float x) { return static_cast<int32_t>(to_bits(x + 12582912.0f) - 0x4b400000u); }
 
 // The value of largest magnitude, with its sign; NaN or infinity when any value is. Magnitudes of floats are
 // in the order of their bits, and compilers vectorise the maximum of integers.

@@ -8,7 +8,6 @@
 namespace qora {
 namespace {
 
-constexpr float kLog2E = 1.44269504088896f;
 // Rows of head_dim values are padded to whole vectors of every table.
 constexpr int64_t kPadding = 16;
 // Multiply-adds that are worth handing to a thread.
@@ -21,15 +20,6 @@ struct Scratch {
 Scratch& scratch() {
     thread_local Scratch instance;
     return instance;
-}
-
-// Row r of a head as float32, its own memory or `buffer` filled.
-const float* float_row(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t r,
-                       float* buffer) {
-    const uint8_t* from = view.at(b, head, r);
-    if (view.dtype == DType::kF32) return reinterpret_cast<const float*>(from);
-    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(from), view.head_dim, buffer);
-    return buffer;
 }
 
 // One head's rows, zero behind head_dim.
