@@ -26,7 +26,7 @@ from qora_vision.loading import (
 from qora_vision.models.base import Config, Model
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.ops import Compute, Engine
-from qora_vision.prediction import Prediction, Window, best_classes
+from qora_vision.prediction import Prediction, Window, best_classes, check_top_k
 from qora_vision.video import (
     ClipWindow,
     FrameSource,
@@ -232,7 +232,7 @@ class VideoClassifier:
         FileNotFoundError
             If there is nothing at the path.
         """
-        self._check_top_k(top_k)
+        check_top_k(top_k, len(self.labels))
         started = time.perf_counter()
         clips = self.preprocess(frames, channel_order, sampling=sampling, stride=stride, views=views)
         prepared = time.perf_counter()
@@ -280,7 +280,7 @@ class VideoClassifier:
         VideoError, OSError, ValueError
             As `classify` does.
         """
-        self._check_top_k(top_k)
+        check_top_k(top_k, len(self.labels))
         window = SlidingWindow(
             self.preprocessing,
             stride=stride,
@@ -391,7 +391,3 @@ class VideoClassifier:
                 progress(done, len(pixel_values), "views")
             outputs.append(self._model.forward(np.ascontiguousarray(clip)))
         return np.stack([o.logits for o in outputs]), np.stack([o.embedding for o in outputs])
-
-    def _check_top_k(self, top_k: int) -> None:
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.labels):
-            raise ValueError(f"top_k must be from 1 to the {len(self.labels)} classes, got {top_k!r}")

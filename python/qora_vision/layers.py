@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -167,13 +167,18 @@ class TransformerBlock:
         -------
         x, or the first row of each sequence (sequences, embed_dim) if the block was made so.
         """
-        engine, dim = self._engine, self._config.embed_dim
+        x = self._attend(x, workspace, sequences)
+        engine, activation = self._engine, self._config.activation
+        engine.mlp(x, self._fc1, self._fc2, x, activation=activation, norm=self._norm2, residual=x)
+        return x
+
+    def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
+        """Add the attention to x, in place; return the rows that go on."""
         keys, values, queries = self._project(x, workspace, sequences)
         x = x if self._query is None else x[:: x.shape[0] // sequences]
-        attended = workspace.floats("attended", x.shape[0], dim)
-        engine.attention(queries, keys, values, attended)
-        engine.linear(attended, self._proj, x, residual=x)
-        self._run_mlp(x)
+        attended = workspace.floats("attended", x.shape[0], self._config.embed_dim)
+        self._engine.attention(queries, keys, values, attended)
+        self._engine.linear(attended, self._proj, x, residual=x)
         return x
 
     def _project(
@@ -192,15 +197,41 @@ class TransformerBlock:
         engine.linear(x[::rows], self._query, query, norm=self._norm1)
         return keys, values, query.reshape(sequences, 1, config.num_heads, config.head_dim)
 
-    def _run_mlp(self, x: FloatArray) -> None:
-        engine, activation = self._engine, self._config.activation
-        engine.mlp(x, self._fc1, self._fc2, x, activation=activation, norm=self._norm2, residual=x)
-
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
         layers = (self._query, self._joint, self._proj, self._fc1, self._fc2)
         return sum(layer.nbytes for layer in layers if layer is not None)
+
+
+class TimeAttention:
+    """x += proj(attention(norm(x))) where each patch attends to itself in other frames."""
+
+    def __init__(self, engine: Engine, config: BlockConfig, tensors: Tensors) -> None:
+        self._engine = engine
+        self._config = config
+        self._norm = make_norm(tensors.below("time_norm"), config.norm_eps)
+        self._joint = make_linear(engine, *(tensors.below(f"time.{name}") for name in "qkv"))
+        self._proj = make_linear(engine, tensors.below("time.proj"))
+
+    def __call__(self, x: FloatArray, workspace: Workspace, frames: int, cls_tokens: int) -> None:
+        """Change x (frames * rows, embed_dim) in place, but for the `cls_tokens` first rows of a frame."""
+        engine, config = self._engine, self._config
+        rows = x.shape[0] // frames
+        heads = project_heads(engine, config, self._joint, self._norm, x, workspace, rows)
+        attended = workspace.floats("attended", x.shape[0], config.embed_dim)
+        out = attended.reshape(frames, rows, config.num_heads, config.head_dim)
+        out[:, :cls_tokens] = 0.0
+        attend_over_time(engine, (part[:, cls_tokens:] for part in (*heads, out)))
+        by_frame = x.reshape(frames, rows, config.embed_dim)
+        kept = by_frame[:, :cls_tokens].copy()
+        engine.linear(attended, self._proj, x, residual=x)
+        by_frame[:, :cls_tokens] = kept
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._joint.nbytes + self._proj.nbytes
 
 
 class DividedBlock(TransformerBlock):
@@ -215,29 +246,17 @@ class DividedBlock(TransformerBlock):
         self, engine: Engine, config: BlockConfig, tensors: Tensors, first_row_only: bool = False
     ) -> None:
         super().__init__(engine, config, tensors, first_row_only)
-        self._time_norm = make_norm(tensors.below("time_norm"), config.norm_eps)
-        self._time_joint = make_linear(engine, *(tensors.below(f"time.{name}") for name in "qkv"))
-        self._time_proj = make_linear(engine, tensors.below("time.proj"))
+        self._time = TimeAttention(engine, config, tensors)
 
-    def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
-        """Run the block on a clip.
-
-        Parameters
-        ----------
-        x
-            (sequences * rows, embed_dim) float32, changed in place: each frame's patches behind CLS, which
-            is the same row in all of them.
-        workspace
-            Buffers of this forward pass.
-        sequences
-            Frames.
+    def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
+        """Add both attentions: a sequence is a frame's patches behind CLS, the same row in all of them.
 
         Returns
         -------
         x, or CLS (1, embed_dim) if the block was made so.
         """
         engine, dim = self._engine, self._config.embed_dim
-        self._attend_over_time(x, workspace, sequences)
+        self._time(x, workspace, sequences, cls_tokens=1)
         keys, values, queries = self._project(x, workspace, sequences)
         if self._query is not None:
             attended = workspace.floats("attended first", sequences, dim)
@@ -250,28 +269,26 @@ class DividedBlock(TransformerBlock):
             by_frame = attended.reshape(sequences, -1, dim)
             by_frame[:, 0] = by_frame[:, 0].mean(axis=0)
         engine.linear(attended, self._proj, x, residual=x)
-        self._run_mlp(x)
         return x
-
-    def _attend_over_time(self, x: FloatArray, workspace: Workspace, frames: int) -> None:
-        """Let each patch attend to itself in other frames."""
-        engine, config = self._engine, self._config
-        rows = x.shape[0] // frames
-        by_frame = x.reshape(frames, rows, config.embed_dim)
-        cls_token = by_frame[0, 0].copy()
-        heads = project_heads(engine, config, self._time_joint, self._time_norm, x, workspace, rows)
-        attended = workspace.floats("attended", x.shape[0], config.embed_dim)
-        out = attended.reshape(frames, rows, config.num_heads, config.head_dim)
-        out[:, 0] = 0.0
-        queries, keys, values = (part[:, 1:].transpose(1, 0, 2, 3) for part in heads)
-        engine.short_attention(queries, keys, values, out[:, 1:].transpose(1, 0, 2, 3))
-        engine.linear(attended, self._time_proj, x, residual=x)
-        by_frame[:, 0] = cls_token
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        return super().nbytes + self._time_joint.nbytes + self._time_proj.nbytes
+        return super().nbytes + self._time.nbytes
+
+
+def attend_over_time(engine: Engine, parts: Iterable[FloatArray]) -> None:
+    """Let each patch attend to itself in other frames.
+
+    Parameters
+    ----------
+    engine
+        How the op runs.
+    parts
+        Queries, keys, values and the result, each (frames, patches, heads, head_dim).
+    """
+    queries, keys, values, out = (part.transpose(1, 0, 2, 3) for part in parts)
+    engine.short_attention(queries, keys, values, out)
 
 
 def project_heads(

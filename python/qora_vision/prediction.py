@@ -70,6 +70,12 @@ class Window(NamedTuple):
     prediction: Prediction
 
 
+def check_top_k(top_k: int, num_classes: int) -> None:
+    """Raise `ValueError` unless 1 <= top_k <= num_classes."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= num_classes:
+        raise ValueError(f"top_k must be from 1 to the {num_classes} classes, got {top_k!r}")
+
+
 def best_classes(
     logits: NDArray[np.float32],
     embedding: NDArray[np.float32],

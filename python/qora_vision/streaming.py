@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from qora_vision.classifier import Frames, VideoClassifier
 from qora_vision.models.base import CausalModel
-from qora_vision.prediction import Window, best_classes
+from qora_vision.prediction import Window, best_classes, check_top_k
 from qora_vision.video.windows import ClipWindow, SlidingWindow, iter_windows
 
 
@@ -56,8 +56,7 @@ def stream(
             f"{classifier.architecture} looks at whole clips and cannot go frame by frame; classify_windows "
             "slides clips over a video, and TRecViT streams"
         )
-    if not 1 <= top_k <= len(classifier.labels):
-        raise ValueError(f"top_k must be between 1 and {len(classifier.labels)}, got {top_k!r}")
+    check_top_k(top_k, len(classifier.labels))
     for name, value, least in (("stride", stride, 1), ("reset_every", reset_every, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise ValueError(f"{name} must be a whole number of frames, at least {least}, got {value!r}")

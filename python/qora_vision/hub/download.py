@@ -121,7 +121,11 @@ def download(
     names = [name for name in wanted if name in listing.files] + [chosen]
     directory = _fetch(listing, names, progress)
     if chosen.endswith(".index.json"):
-        directory = _fetch(listing, _shards(directory / chosen, listing), progress)
+        shards = _shards_of(directory / chosen)
+        absent = [name for name in shards if name not in listing.files]
+        if absent:
+            raise DownloadError(f"{reference}: {chosen} lists {absent[0]!r}, which the repository lacks")
+        directory = _fetch(listing, shards, progress)
     return directory
 
 
@@ -147,18 +151,12 @@ def _fetch(listing: Listing, names: Collection[str], progress: Progress | None) 
     return path.parent
 
 
-def _shards(index: Path, listing: Listing) -> list[str]:
+def _shards_of(index: Path) -> list[str]:
     """Return the names of the shards that an index lists."""
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: expected an index of shards with a weight_map: {error}") from error
-    absent = [name for name in names if name not in listing.files]
-    if absent:
-        raise DownloadError(
-            f"{listing.reference}: {index.name} lists {absent[0]!r}, which the repository lacks"
-        )
-    return names
 
 
 def _local_copy(listing: Listing, weights: Collection[str]) -> Path:
@@ -170,13 +168,9 @@ def _local_copy(listing: Listing, weights: Collection[str]) -> Path:
     if isinstance(found, str):
         directory = Path(found).parent
         chosen = next((name for name in weights if (directory / name).exists()), None)
-        if chosen is not None:
-            if chosen.endswith(".index.json"):
-                shards = json.loads((directory / chosen).read_text("utf-8"))["weight_map"].values()
-                if not all((directory / name).exists() for name in shards):
-                    chosen = None
-            if chosen is not None:
-                return directory
+        needed = _shards_of(directory / chosen) if chosen and chosen.endswith(".index.json") else []
+        if chosen and all((directory / name).exists() for name in needed):
+            return directory
     raise DownloadError(
         f"{listing.reference}: the hub is out of reach and the local copy is not whole; connect and try again"
     )

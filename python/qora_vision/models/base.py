@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -63,6 +64,17 @@ class Model(Protocol):
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
         """Classify one (T, C, H, W) clip."""
+
+
+def reporter(on_block: Callable[[int, FloatArray], None] | None) -> Callable[[FloatArray], None]:
+    """Return what a forward pass calls with the tokens as they go on: it counts for `on_block`."""
+    numbers = itertools.count()
+
+    def report(x: FloatArray) -> None:
+        if on_block is not None:
+            on_block(next(numbers), x)
+
+    return report
 
 
 @runtime_checkable

@@ -23,8 +23,8 @@ from qora_vision.layers import (
     make_norm,
     norm_specs,
 )
-from qora_vision.models.base import Output, check_clip
-from qora_vision.models.vit import Classifier, VitConfig
+from qora_vision.models.base import Output, check_clip, reporter
+from qora_vision.models.vit import Blocks, Classifier, VitConfig
 from qora_vision.ops import Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
@@ -116,17 +116,14 @@ class Timesformer:
         self._positions = positions[None, 1:] if times is None else positions[1:] + times[:, None]
         self._embed = make_linear(engine, named.below("embed"))
         kind = DividedBlock if config.block.divided else TransformerBlock
-        self._blocks = [
-            kind(engine, config.block, named.below(f"blocks.{i}"), first_row_only=i == config.depth - 1)
-            for i in range(config.depth)
-        ]
+        self._blocks = Blocks(engine, config.block, config.depth, named, first_row_only=True, kind=kind)
         norm = make_norm(named.below("norm"), config.norm_eps)
-        self._classifier = Classifier(engine, norm, named.below("head"))
+        self._classifier = Classifier(engine, norm, named)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights, and of the positions."""
-        packed = sum(block.nbytes for block in self._blocks) + self._embed.nbytes + self._classifier.nbytes
+        packed = self._blocks.nbytes + self._embed.nbytes + self._classifier.nbytes
         return packed + self._positions.nbytes
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
@@ -149,15 +146,11 @@ class Timesformer:
         """
         config = self.config
         check_clip(clip, config.clip_shape)
-        workspace = Workspace()
+        workspace, report = Workspace(), reporter(on_block)
         sequences = 1 if config.attention_type == "joint_space_time" else config.num_frames
         x = self._embedded(clip, workspace, sequences)
-        if on_block is not None:
-            on_block(0, x)
-        for i, block in enumerate(self._blocks, start=1):
-            x = block(x, workspace, sequences)
-            if on_block is not None:
-                on_block(i, x)
+        report(x)
+        x = self._blocks(x, workspace, report, sequences)
         if len(x) > 1 and not config.frame_average:
             frames = [self._classifier(row) for row in x[:, None]]
             logits, embeddings = ([getattr(o, part) for o in frames] for part in ("logits", "embedding"))

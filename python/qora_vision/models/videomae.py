@@ -18,14 +18,13 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
-    TransformerBlock,
     Workspace,
     make_linear,
     make_norm,
     norm_specs,
 )
-from qora_vision.models.base import Output, check_clip
-from qora_vision.models.vit import Classifier, VitConfig
+from qora_vision.models.base import Output, check_clip, reporter
+from qora_vision.models.vit import Blocks, Classifier, VitConfig
 from qora_vision.ops import Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
@@ -83,25 +82,17 @@ class VideoMae:
         self._positions = sinusoids(config.sequence_length, config.embed_dim)
         self._embed = make_linear(engine, named.below("embed"))
         first_row_only = not config.mean_pooling
-        self._blocks = [
-            TransformerBlock(
-                engine,
-                config.block,
-                named.below(f"blocks.{i}"),
-                first_row_only=first_row_only and i == config.depth - 1,
-            )
-            for i in range(config.depth)
-        ]
+        self._blocks = Blocks(engine, config.block, config.depth, named, first_row_only)
         if config.mean_pooling:
             norm = make_norm(named.below("pool_norm"), config.pool_norm_eps)
         else:
             norm = make_norm(named.below("norm"), config.norm_eps)
-        self._classifier = Classifier(engine, norm, named.below("head"))
+        self._classifier = Classifier(engine, norm, named)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights, and of the positions."""
-        packed = sum(block.nbytes for block in self._blocks) + self._embed.nbytes + self._classifier.nbytes
+        packed = self._blocks.nbytes + self._embed.nbytes + self._classifier.nbytes
         return packed + self._positions.nbytes
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
@@ -123,15 +114,11 @@ class VideoMae:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace = Workspace()
+        workspace, report = Workspace(), reporter(on_block)
         x = workspace.floats("x", config.sequence_length, config.embed_dim)
         engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
-        if on_block is not None:
-            on_block(0, x)
-        for i, block in enumerate(self._blocks, start=1):
-            x = block(x, workspace)
-            if on_block is not None:
-                on_block(i, x)
+        report(x)
+        x = self._blocks(x, workspace, report)
         if config.mean_pooling:
             x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         return self._classifier(x)

@@ -6,6 +6,7 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; Arnab et al. 2021 for 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
+    TransformerBlock,
+    Workspace,
     linear_specs,
     make_linear,
 )
@@ -96,21 +99,89 @@ class VitConfig:
         return {f"head.{name}": spec for name, spec in linear_specs(self.num_classes, self.embed_dim)}
 
 
+class Blocks:
+    """A stack of transformer blocks, named as `VitConfig.block_specs` does.
+
+    Parameters
+    ----------
+    engine, config
+        See `TransformerBlock`.
+    depth
+        How many.
+    tensors
+        Those that hold "blocks.0" and so on.
+    first_row_only
+        The last block computes row 0 of each sequence alone.
+    kind
+        Of block.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: BlockConfig,
+        depth: int,
+        tensors: Tensors,
+        first_row_only: bool = False,
+        kind: type[TransformerBlock] = TransformerBlock,
+    ) -> None:
+        self._blocks = [
+            kind(engine, config, tensors.below(f"blocks.{i}"), first_row_only and i == depth - 1)
+            for i in range(depth)
+        ]
+
+    def __call__(
+        self, x: FloatArray, workspace: Workspace, report: Callable[[FloatArray], None], sequences: int = 1
+    ) -> FloatArray:
+        """Run all blocks on x (sequences * rows, embed_dim), changed in place, and report after each."""
+        for block in self._blocks:
+            x = block(x, workspace, sequences)
+            report(x)
+        return x
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return sum(block.nbytes for block in self._blocks)
+
+
+class Head:
+    """Linear layer on one row, which is the embedding, behind a tanh layer where there are `pre_logits`."""
+
+    def __init__(self, engine: Engine, tensors: Tensors, pre_logits: bool = False) -> None:
+        self._engine = engine
+        self._pre_logits = make_linear(engine, tensors.below("pre_logits")) if pre_logits else None
+        self._linear = make_linear(engine, tensors.below("head"))
+
+    def __call__(self, row: FloatArray) -> Output:
+        """Classify a (1, embed_dim) float32 row."""
+        if self._pre_logits is not None:
+            wide = np.empty((1, self._pre_logits.out_features), np.float32)
+            self._engine.linear(row, self._pre_logits, wide)
+            row = np.tanh(wide)
+        logits = np.empty((1, self._linear.out_features), np.float32)
+        self._engine.linear(row, self._linear, logits)
+        return Output(logits[0], row[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._linear.nbytes + (0 if self._pre_logits is None else self._pre_logits.nbytes)
+
+
 class Classifier:
     """Layer norm and linear layer on one row: its norm is the embedding, the rest the logits."""
 
-    def __init__(self, engine: Engine, norm: LayerNorm, head: Tensors) -> None:
+    def __init__(self, engine: Engine, norm: LayerNorm, tensors: Tensors) -> None:
         self._engine = engine
         self._norm = norm
-        self._head = make_linear(engine, head)
+        self._head = Head(engine, tensors)
 
     def __call__(self, row: FloatArray) -> Output:
         """Classify a (1, embed_dim) float32 row."""
         embedding = np.empty((1, row.shape[1]), np.float32)
         self._engine.layer_norm(row, self._norm, embedding)
-        logits = np.empty((1, self._head.out_features), np.float32)
-        self._engine.linear(embedding, self._head, logits)
-        return Output(logits[0], embedding[0])
+        return self._head(embedding)
 
     @property
     def nbytes(self) -> int:

@@ -13,14 +13,13 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
-    TransformerBlock,
     Workspace,
     make_linear,
     make_norm,
     norm_specs,
 )
-from qora_vision.models.base import Output, check_clip
-from qora_vision.models.vit import Classifier, VitConfig
+from qora_vision.models.base import Output, check_clip, reporter
+from qora_vision.models.vit import Blocks, Classifier, VitConfig
 from qora_vision.ops import Activation, Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
@@ -77,19 +76,14 @@ class Vivit:
         self._cls_row = named.floats("cls_token") + positions[0]
         self._positions = positions[1:]
         self._embed = make_linear(engine, named.below("embed"))
-        self._blocks = [
-            TransformerBlock(
-                engine, config.block, named.below(f"blocks.{i}"), first_row_only=i == config.depth - 1
-            )
-            for i in range(config.depth)
-        ]
+        self._blocks = Blocks(engine, config.block, config.depth, named, first_row_only=True)
         norm = make_norm(named.below("norm"), config.norm_eps)
-        self._classifier = Classifier(engine, norm, named.below("head"))
+        self._classifier = Classifier(engine, norm, named)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        packed = sum(block.nbytes for block in self._blocks) + self._embed.nbytes + self._classifier.nbytes
+        packed = self._blocks.nbytes + self._embed.nbytes + self._classifier.nbytes
         return packed + self._positions.nbytes
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
@@ -110,14 +104,10 @@ class Vivit:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace = Workspace()
+        workspace, report = Workspace(), reporter(on_block)
         x = workspace.floats("x", config.sequence_length, config.embed_dim)
         x[0] = self._cls_row
         engine.tubelet_embed(clip, config.tubelet_size, self._embed, x[1:], residual=self._positions)
-        if on_block is not None:
-            on_block(0, x)
-        for i, block in enumerate(self._blocks, start=1):
-            x = block(x, workspace)
-            if on_block is not None:
-                on_block(i, x)
+        report(x)
+        x = self._blocks(x, workspace, report)
         return self._classifier(x)

@@ -15,15 +15,14 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
-    TransformerBlock,
     Workspace,
     linear_specs,
     make_linear,
     make_norm,
     norm_specs,
 )
-from qora_vision.models.base import Output, check_clip
-from qora_vision.models.vit import MAX_DEPTH, VitConfig
+from qora_vision.models.base import Output, check_clip, reporter
+from qora_vision.models.vit import MAX_DEPTH, Blocks, Head, VitConfig
 from qora_vision.ops import Activation, Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
@@ -110,12 +109,7 @@ class Encoder:
         positions = tensors.floats("pos_embed")
         self.cls_row = tensors.floats("cls_token") + positions[0] if token else None
         self.positions = positions[1:] if token else positions
-        self._blocks = [
-            TransformerBlock(
-                engine, config, tensors.below(f"blocks.{i}"), first_row_only=token and i == depth - 1
-            )
-            for i in range(depth)
-        ]
+        self._blocks = Blocks(engine, config, depth, tensors, first_row_only=token)
         self._norm = make_norm(tensors.below("norm"), config.norm_eps)
 
     def __call__(
@@ -124,12 +118,10 @@ class Encoder:
         sequences: int,
         workspace: Workspace,
         out: FloatArray,
-        on_block: Callable[[FloatArray], None],
+        report: Callable[[FloatArray], None],
     ) -> None:
         """Encode x (sequences * rows, embed_dim), changed in place, to out (sequences, embed_dim)."""
-        for block in self._blocks:
-            x = block(x, workspace, sequences=sequences)
-            on_block(x)
+        x = self._blocks(x, workspace, report, sequences)
         if self.cls_row is not None:
             self._engine.layer_norm(x, self._norm, out)
             return
@@ -139,7 +131,7 @@ class Encoder:
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights, and of the positions."""
-        return sum(block.nbytes for block in self._blocks) + self.positions.nbytes
+        return self._blocks.nbytes + self.positions.nbytes
 
 
 class VivitFactorisedEncoder:
@@ -166,17 +158,12 @@ class VivitFactorisedEncoder:
         self._temporal = Encoder(
             engine, config.temporal_block, config.temporal_depth, named.below("temporal"), config.pooling
         )
-        self._pre_logits = (
-            None if config.pre_logits_dim is None else make_linear(engine, named.below("pre_logits"))
-        )
-        self._head = make_linear(engine, named.below("head"))
+        self._head = Head(engine, named, pre_logits=config.pre_logits_dim is not None)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed weights."""
-        layers = (self._embed, self._spatial, self._temporal, self._head)
-        extra = 0 if self._pre_logits is None else self._pre_logits.nbytes
-        return sum(layer.nbytes for layer in layers) + extra
+        return sum(part.nbytes for part in (self._embed, self._spatial, self._temporal, self._head))
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
         """Classify one clip.
@@ -198,15 +185,7 @@ class VivitFactorisedEncoder:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        calls = 0
-
-        def report(x: FloatArray) -> None:
-            nonlocal calls
-            if on_block is not None:
-                on_block(calls, x)
-            calls += 1
-
-        workspace, cls = Workspace(), config.cls_tokens
+        workspace, report, cls = Workspace(), reporter(on_block), config.cls_tokens
         frames, dim, depth = config.grid[0], config.embed_dim, config.tubelet_size[0]
         x = workspace.floats("x", frames * config.sequence_length, dim)
         # The frames of tubelets are independent of each other up to the temporal encoder.
@@ -226,11 +205,4 @@ class VivitFactorisedEncoder:
             y[0] = self._temporal.cls_row
         embedding = np.empty((1, dim), np.float32)
         self._temporal(y, 1, workspace, embedding, report)
-
-        if self._pre_logits is not None:
-            wide = np.empty((1, self._pre_logits.out_features), np.float32)
-            engine.linear(embedding, self._pre_logits, wide)
-            embedding = np.tanh(wide)
-        logits = np.empty((1, config.num_classes), np.float32)
-        engine.linear(embedding, self._head, logits)
-        return Output(logits[0], embedding[0])
+        return self._head(embedding)
