@@ -10,7 +10,7 @@ import numpy as np
 from jax_golden import golden
 from numpy.typing import NDArray
 
-from qora_vision.conversion import CheckpointTensors, find_sources
+from qora_vision.conversion import CheckpointTensors, find_sources, spellings_of
 from qora_vision.models.base import Config
 from qora_vision.ops import Engine
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
@@ -59,3 +59,29 @@ def run(model: Any, clip: NDArray) -> tuple[Any, dict[int, NDArray]]:
 
 def assert_close(got: NDArray, expected: NDArray, limit: float) -> None:
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=limit)
+
+
+def random_parameters(convert: ModuleType, config: Config) -> dict[str, NDArray]:
+    """Parameters of a network as flax lays them out, with one head; by the last of our spellings."""
+    rng = np.random.default_rng(3)
+    return {
+        spellings_of(convert, ours)[-1].names[0]: _flax_values(
+            ours, rng.standard_normal(spec.shape).astype(np.float32) / 8
+        )
+        for ours, spec in config.tensor_specs().items()
+    }
+
+
+def _flax_values(ours: str, values: np.ndarray) -> np.ndarray:
+    """Lay a tensor of ours out as flax does, with one head."""
+    if ours == "embed.weight":
+        return values.transpose(2, 3, 4, 1, 0)
+    if ours.endswith(("cls_token", "pos_embed")):
+        return values.reshape(1, -1, values.shape[-1])
+    head = any(f".{part}.{name}." in ours for part in ("attn", "time") for name in "qkv")
+    if values.ndim == 1:
+        return values[None] if head else values
+    kernel = values.T
+    if head:
+        return kernel[:, None]
+    return kernel[None] if ours.endswith((".attn.proj.weight", ".time.proj.weight")) else kernel

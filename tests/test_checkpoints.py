@@ -217,8 +217,8 @@ def test_safetensors_come_first(tmp_path):
 def test_a_directory_without_a_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors, .*the directory holds nothing"):
         open_checkpoint(tmp_path)
-    (tmp_path / "flax_model.msgpack").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"the directory holds flax_model\.msgpack"):
+    (tmp_path / "tf_model.h5").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"the directory holds tf_model\.h5"):
         open_checkpoint(tmp_path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax_golden import golden
-from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, run
+from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, random_parameters, run
 
 import qora_vision
 from qora_vision.conversion import spellings_of
@@ -100,12 +100,8 @@ def test_published_sizes(name: str, temporal: int) -> None:
 
 def test_loading_by_shapes_alone(tmp_path: Path) -> None:
     """Square frames: a bare file says all that is needed; the rest is the authors' protocol."""
-    rng = np.random.default_rng(3)
     config = replace(TINY, image_size=(32, 32), num_frames=8, temporal_depth=3)
-    arrays = {}
-    for ours, spec in config.tensor_specs().items():
-        (source,) = spellings_of(convert, ours)
-        arrays[source.names[0]] = flax_values(ours, rng.standard_normal(spec.shape).astype(np.float32) / 8)
+    arrays = random_parameters(convert, config)
     np.savez(tmp_path / "x.npz", **arrays)
     clf = qora_vision.load(tmp_path / "x.npz", weights="f32", compute="exact")
     # The shape of Q says how many heads: one, as saved here.
@@ -119,18 +115,3 @@ def test_loading_by_shapes_alone(tmp_path: Path) -> None:
     np.savez(tmp_path / "y.npz", **arrays)
     with pytest.raises(CheckpointError, match="without temporal encoder"):
         qora_vision.load(tmp_path / "y.npz")
-
-
-def flax_values(ours: str, values: np.ndarray) -> np.ndarray:
-    """Lay a tensor of ours out as flax does, with one head."""
-    if ours == "embed.weight":
-        return values.transpose(2, 3, 4, 1, 0)
-    if ours.endswith(("cls_token", "pos_embed")):
-        return values.reshape(1, -1, values.shape[-1])
-    head = any(f".attn.{name}." in ours for name in "qkv")
-    if values.ndim == 1:
-        return values[None] if head else values
-    kernel = values.T
-    if head:
-        return kernel[:, None]
-    return kernel[None] if ".attn.proj." in ours else kernel

@@ -11,6 +11,10 @@ from qora_vision.models.timesformer import Timesformer, TimesformerConfig
 from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
+from qora_vision.models.vivit_factorised_attention import (
+    VivitFactorisedAttention,
+    VivitFactorisedAttentionConfig,
+)
 from qora_vision.models.vivit_factorised_encoder import (
     VivitFactorisedEncoder,
     VivitFactorisedEncoderConfig,
@@ -59,6 +63,13 @@ ARCHITECTURES = (
         "vivit_factorised_encoder",
         VivitFactorisedEncoderConfig,
         VivitFactorisedEncoder,
+    ),
+    Architecture(
+        "vivit_factorised_attention",
+        "ViViT, factorised self-attention or dot product (Arnab et al. 2021)",
+        "vivit_factorised_attention",
+        VivitFactorisedAttentionConfig,
+        VivitFactorisedAttention,
     ),
     Architecture(
         "videomae",

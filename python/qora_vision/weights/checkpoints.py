@@ -17,16 +17,17 @@ from qora_vision.weights.safetensors_file import parse_header, parse_json
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_files import read_torch_file
 
+# Scenic gives its checkpoints this name, without a suffix.
+FLAX_NAME = "checkpoint"
 # Looked for in a directory, in this order.
 FILE_NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    FLAX_NAME,
 )
 FLAX_SUFFIXES = (".msgpack",)
-# Scenic gives its checkpoints this name, without a suffix.
-FLAX_NAME = "checkpoint"
 NUMPY_SUFFIXES = (".npz",)
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
@@ -130,9 +131,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Parameters
     ----------
     path
-        A directory that holds one of `FILE_NAMES` (the first that exists is taken), or else a single file of
-        `torch.save`; a `.safetensors` file; a `.bin`, `.pt`, `.pth`, `.pyth` or `.ckpt` file of `torch.save`;
-        a `.msgpack` file of flax, which may also be called `checkpoint`; an `.npz` file of NumPy; or an
+        A directory that holds one of `FILE_NAMES` (the first that exists is taken), or else a single
+        file of `torch.save`, flax or NumPy, in this order; a `.safetensors` file; a `.bin`, `.pt`, `.pth`,
+        `.pyth` or `.ckpt` file of `torch.save`; a `.msgpack` file of flax, which may also be called
+        `checkpoint`; an `.npz` file of NumPy; or an
         `.index.json` file beside its shards. Of a sharded checkpoint exactly the tensors that the index lists
         are taken.
 
@@ -179,9 +181,10 @@ def _find_file(directory: Path) -> Path:
     for name in FILE_NAMES:
         if (directory / name).exists():
             return directory / name
-    originals = [entry for entry in directory.iterdir() if entry.suffix in TORCH_SUFFIXES]
-    if len(originals) == 1:
-        return originals[0]
+    for suffixes in (TORCH_SUFFIXES, FLAX_SUFFIXES, NUMPY_SUFFIXES):
+        originals = [entry for entry in directory.iterdir() if entry.suffix in suffixes]
+        if len(originals) == 1:
+            return originals[0]
     present = sorted(entry.name for entry in directory.iterdir())
     shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
     raise CheckpointError(f"{directory}: found none of {', '.join(FILE_NAMES)}; the directory holds {shown}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,111 +14,23 @@ from qora_vision.weights.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
-class FlaxLinear:
-    """A Dense or DenseGeneral layer: kernel (inputs..., outputs...), bias (outputs...).
+class FlaxLayer:
+    """The weight or the bias of a layer, as it is; subclasses have other layouts.
 
     Attributes
     ----------
     layer
         Its path.
-    inputs
-        How many leading axes of the kernel are inputs: 2 for the projection after attention, (heads,
-        head_dim, features).
+    weight, bias
+        What its parts are called.
+    part
+        Which one is meant: "weight" or "bias".
     """
 
     layer: str
-    inputs: int = 1
-    part: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `sources.Source`."""
-        return (f"{self.layer}/{'kernel' if self.part == 'weight' else 'bias'}",)
-
-    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `sources.Source`."""
-        shape = checkpoint.shape(self.names[0])
-        if self.part == "bias":
-            return (math.prod(shape),)
-        if len(shape) <= self.inputs:
-            raise CheckpointError(f"tensor {self.names[0]!r} is {shape}, which is no kernel of a layer")
-        return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
-
-    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
-        """See `sources.Source`."""
-        values = checkpoint.read(self.names[0])
-        shape = self.shape(checkpoint)
-        return values.reshape(shape) if self.part == "bias" else values.reshape(shape[::-1]).T
-
-
-@dataclass(frozen=True)
-class FlaxTubelets:
-    """A convolution over tubelets, kernel (t, h, w, c, outputs), or over patches, (h, w, c, outputs)."""
-
-    layer: str
-    part: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `sources.Source`."""
-        return (f"{self.layer}/{'kernel' if self.part == 'weight' else 'bias'}",)
-
-    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `sources.Source`."""
-        shape = checkpoint.shape(self.names[0])
-        if self.part == "bias":
-            return shape
-        if len(shape) not in (4, 5):
-            raise CheckpointError(f"tensor {self.names[0]!r} is {shape}, which is no kernel of tubelets")
-        t, h, w, c, outputs = shape if len(shape) == 5 else (1, *shape)
-        return outputs, c, t, h, w
-
-    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
-        """See `sources.Source`."""
-        values = checkpoint.read(self.names[0])
-        if self.part == "bias":
-            return values
-        outputs, c, t, h, w = self.shape(checkpoint)
-        return values.reshape(t, h, w, c, outputs).transpose(4, 3, 0, 1, 2)
-
-
-@dataclass(frozen=True)
-class FlaxBlocks:
-    """A block-diagonal layer: w (blocks, inputs, outputs), b (blocks, outputs); ours (outputs, inputs)."""
-
-    layer: str
-    part: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See `sources.Source`."""
-        return (f"{self.layer}/{'w' if self.part == 'weight' else 'b'}",)
-
-    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `sources.Source`."""
-        shape = checkpoint.shape(self.names[0])
-        if self.part == "bias":
-            return (math.prod(shape),)
-        if len(shape) != 3:
-            raise CheckpointError(f"tensor {self.names[0]!r} is {shape}: expected (blocks, inputs, outputs)")
-        return shape[0] * shape[2], shape[1]
-
-    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
-        """See `sources.Source`."""
-        values, shape = checkpoint.read(self.names[0]), self.shape(checkpoint)
-        if self.part == "bias":
-            return values.reshape(shape)
-        return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(shape)
-
-
-@dataclass(frozen=True)
-class FlaxParts:
-    """A layer whose parts have other names but the same layout, such as a norm's scale."""
-
-    layer: str
-    weight: str = "scale"
-    bias: str = "bias"
-    part: str = ""
+    weight: str = field(default="kernel", kw_only=True)
+    bias: str = field(default="bias", kw_only=True)
+    part: str = field(default="", kw_only=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,12 +38,78 @@ class FlaxParts:
         return (f"{self.layer}/{self.weight if self.part == 'weight' else self.bias}",)
 
     def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `sources.Source`."""
-        return checkpoint.shape(self.names[0])
+        """See `sources.Source`; raises `CheckpointError` if it cannot be such a layer."""
+        shape = checkpoint.shape(self.names[0])
+        return self._weight_shape(shape) if self.part == "weight" else self._bias_shape(shape)
 
     def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
         """See `sources.Source`."""
-        return checkpoint.read(self.names[0])
+        values, shape = checkpoint.read(self.names[0]), self.shape(checkpoint)
+        return self._lay_out(values, shape) if self.part == "weight" else values.reshape(shape)
+
+    def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        return theirs
+
+    def _bias_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(theirs),)
+
+    def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        return values.reshape(shape)
+
+    def _misfit(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
+        return CheckpointError(f"tensor {self.names[0]!r} is {theirs}: expected {expected}")
 
 
-FlaxLayer = FlaxLinear | FlaxTubelets | FlaxBlocks | FlaxParts
+@dataclass(frozen=True)
+class FlaxLinear(FlaxLayer):
+    """A Dense or DenseGeneral layer: kernel (inputs..., outputs...), bias (outputs...).
+
+    Attributes
+    ----------
+    inputs
+        How many leading axes of the kernel are inputs: 2 for the projection after attention, (heads,
+        head_dim, features).
+    """
+
+    inputs: int = 1
+
+    def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        if len(theirs) <= self.inputs:
+            raise self._misfit(theirs, "a kernel of (inputs..., outputs...)")
+        return math.prod(theirs[self.inputs :]), math.prod(theirs[: self.inputs])
+
+    def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        return values.reshape(shape[::-1]).T
+
+
+@dataclass(frozen=True)
+class FlaxTubelets(FlaxLayer):
+    """A convolution over tubelets, kernel (t, h, w, c, outputs), or over patches, (h, w, c, outputs)."""
+
+    def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        if len(theirs) not in (4, 5):
+            raise self._misfit(theirs, "a kernel of (t, h, w, channels, outputs)")
+        t, h, w, c, outputs = theirs if len(theirs) == 5 else (1, *theirs)
+        return outputs, c, t, h, w
+
+    def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        outputs, c, t, h, w = shape
+        return values.reshape(t, h, w, c, outputs).transpose(4, 3, 0, 1, 2)
+
+
+@dataclass(frozen=True)
+class FlaxBlocks(FlaxLayer):
+    """A block-diagonal layer: (blocks, inputs, outputs) and (blocks, outputs); ours is (outputs, inputs)."""
+
+    def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        if len(theirs) != 3:
+            raise self._misfit(theirs, "(blocks, inputs, outputs)")
+        return theirs[0] * theirs[2], theirs[1]
+
+    def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(shape)
+
+
+def flax_norm(layer: str) -> FlaxLayer:
+    """Return the layer norm at a path, which calls its weight scale."""
+    return FlaxLayer(layer, weight="scale")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.convert.flax import FlaxLinear, FlaxParts
-from qora_vision.weights.convert.hf import ClipProtocol
+from qora_vision.weights.convert.flax import FlaxLinear, flax_norm
+from qora_vision.weights.convert.hf import ClipProtocol, read_field, read_size
 from qora_vision.weights.convert.sources import Spelling
 
 
@@ -24,15 +26,15 @@ def encoder_names(ours: str, theirs: str) -> dict[str, tuple[Spelling, ...]]:
     attention = block + "MultiHeadDotProductAttention_0/"
     return {
         f"{ours}pos_embed": (f"{theirs}/posembed_input/pos_embedding",),
-        f"{ours}blocks.{{i}}.norm1": (FlaxParts(block + "LayerNorm_0"),),
+        f"{ours}blocks.{{i}}.norm1": (flax_norm(block + "LayerNorm_0"),),
         f"{ours}blocks.{{i}}.attn.q": (FlaxLinear(attention + "query"),),
         f"{ours}blocks.{{i}}.attn.k": (FlaxLinear(attention + "key"),),
         f"{ours}blocks.{{i}}.attn.v": (FlaxLinear(attention + "value"),),
         f"{ours}blocks.{{i}}.attn.proj": (FlaxLinear(attention + "out", inputs=2),),
-        f"{ours}blocks.{{i}}.norm2": (FlaxParts(block + "LayerNorm_1"),),
+        f"{ours}blocks.{{i}}.norm2": (flax_norm(block + "LayerNorm_1"),),
         f"{ours}blocks.{{i}}.mlp.fc1": (FlaxLinear(block + "MlpBlock_0/Dense_0"),),
         f"{ours}blocks.{{i}}.mlp.fc2": (FlaxLinear(block + "MlpBlock_0/Dense_1"),),
-        f"{ours}norm": (FlaxParts(theirs + "/encoder_norm"),),
+        f"{ours}norm": (flax_norm(theirs + "/encoder_norm"),),
     }
 
 
@@ -86,6 +88,20 @@ def clip_fields(checkpoint: Checkpoint, frames: int | None, positions: int) -> d
         "num_channels": channels,
         "tubelet_size": [depth, height, width],
         "hidden_size": dim,
+    }
+
+
+def vit_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `VitConfig` that all configs spell alike; absent ones are those of B/16x2."""
+    return {
+        "num_frames": read_field(fields, "num_frames", int, 32),
+        "image_size": read_size(fields, "image_size", 224),
+        "num_channels": read_field(fields, "num_channels", int, 3),
+        "tubelet_size": tuple(read_field(fields, "tubelet_size", list, [2, 16, 16])),
+        "embed_dim": read_field(fields, "hidden_size", int, 768),
+        "depth": read_field(fields, "num_hidden_layers", int, 12),
+        "num_heads": read_field(fields, "num_attention_heads", int, 12),
+        "mlp_dim": read_field(fields, "intermediate_size", int, 3072),
     }
 
 

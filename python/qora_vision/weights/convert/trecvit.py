@@ -10,36 +10,28 @@ from typing import Any
 from qora_vision.errors import CheckpointError
 from qora_vision.models.trecvit import TrecvitConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.convert.flax import FlaxBlocks, FlaxLinear, FlaxParts, FlaxTubelets
+from qora_vision.weights.convert import scenic
+from qora_vision.weights.convert.flax import FlaxBlocks, FlaxLayer, FlaxLinear, FlaxTubelets
 from qora_vision.weights.convert.hf import ClipProtocol, read_field, read_size
 from qora_vision.weights.convert.sources import Spelling
 
 _RECURRENT = "encoder/residualblock_{i:0>2}/"
-_SPATIAL = "encoder/encoderblock_{i}/"
-_ATTENTION = _SPATIAL + "MultiHeadDotProductAttention_0/"
+_GATES = _RECURRENT + "recurrent_block/rg_lru/"
 
 # Ours -> theirs; {i} is a block.
 NAMES: dict[str, tuple[Spelling, ...]] = {
+    **scenic.encoder_names("", "encoder"),
     "cls_token": ("tokenizer/cls",),
     "pos_embed": ("tokenizer/pos_embedding",),
     "embed": (FlaxTubelets("tokenizer/embedding"),),
     "blocks.{i}.recurrent.norm": (_RECURRENT + "temporal_pre_norm/scale",),
-    "blocks.{i}.recurrent.decay": (_RECURRENT + "recurrent_block/rg_lru/a_param",),
+    "blocks.{i}.recurrent.decay": (_GATES + "a_param",),
     "blocks.{i}.recurrent.x": (FlaxLinear(_RECURRENT + "recurrent_block/linear_x"),),
     "blocks.{i}.recurrent.y": (FlaxLinear(_RECURRENT + "recurrent_block/linear_y"),),
-    "blocks.{i}.recurrent.conv": (FlaxParts(_RECURRENT + "recurrent_block/conv_1d", "w", "b"),),
-    "blocks.{i}.recurrent.input_gate": (FlaxBlocks(_RECURRENT + "recurrent_block/rg_lru/input_gate"),),
-    "blocks.{i}.recurrent.decay_gate": (FlaxBlocks(_RECURRENT + "recurrent_block/rg_lru/a_gate"),),
+    "blocks.{i}.recurrent.conv": (FlaxLayer(_RECURRENT + "recurrent_block/conv_1d", weight="w", bias="b"),),
+    "blocks.{i}.recurrent.input_gate": (FlaxBlocks(_GATES + "input_gate", weight="w", bias="b"),),
+    "blocks.{i}.recurrent.decay_gate": (FlaxBlocks(_GATES + "a_gate", weight="w", bias="b"),),
     "blocks.{i}.recurrent.out": (FlaxLinear(_RECURRENT + "recurrent_block/linear_out"),),
-    "blocks.{i}.norm1": (FlaxParts(_SPATIAL + "LayerNorm_0"),),
-    "blocks.{i}.attn.q": (FlaxLinear(_ATTENTION + "query"),),
-    "blocks.{i}.attn.k": (FlaxLinear(_ATTENTION + "key"),),
-    "blocks.{i}.attn.v": (FlaxLinear(_ATTENTION + "value"),),
-    "blocks.{i}.attn.proj": (FlaxLinear(_ATTENTION + "out", inputs=2),),
-    "blocks.{i}.norm2": (FlaxParts(_SPATIAL + "LayerNorm_1"),),
-    "blocks.{i}.mlp.fc1": (FlaxLinear(_SPATIAL + "MlpBlock_0/Dense_0"),),
-    "blocks.{i}.mlp.fc2": (FlaxLinear(_SPATIAL + "MlpBlock_0/Dense_1"),),
-    "norm": (FlaxParts("encoder/encoder_norm"),),
     "pre_logits": (FlaxLinear("decoder/pre_logits"),),
     "head": (FlaxLinear("decoder/cls_head"),),
 }

@@ -9,7 +9,7 @@ from qora_vision.models.vivit import VivitConfig
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.convert import scenic
 from qora_vision.weights.convert.flax import FlaxLinear, FlaxTubelets
-from qora_vision.weights.convert.hf import ClipProtocol, activation_of, read_field, read_size
+from qora_vision.weights.convert.hf import ClipProtocol, activation_of, read_field
 from qora_vision.weights.convert.sources import Spelling
 
 # Ours -> the spelling of every file that transformers saves, and the one of its version 5 in memory.
@@ -68,14 +68,7 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
     """Read config.json; missing fields take the defaults of transformers' `VivitConfig`."""
     return VivitConfig(
         num_classes=num_classes,
-        num_frames=read_field(fields, "num_frames", int, 32),
-        image_size=read_size(fields, "image_size", 224),
-        num_channels=read_field(fields, "num_channels", int, 3),
-        tubelet_size=tuple(read_field(fields, "tubelet_size", list, [2, 16, 16])),
-        embed_dim=read_field(fields, "hidden_size", int, 768),
-        depth=read_field(fields, "num_hidden_layers", int, 12),
-        num_heads=read_field(fields, "num_attention_heads", int, 12),
-        mlp_dim=read_field(fields, "intermediate_size", int, 3072),
+        **scenic.vit_fields(fields),
         activation=activation_of(read_field(fields, "hidden_act", str, "gelu_fast")),
         norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-6)),
         qkv_bias=read_field(fields, "qkv_bias", bool, True),

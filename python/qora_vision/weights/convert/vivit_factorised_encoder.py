@@ -10,7 +10,7 @@ from qora_vision.models.vivit_factorised_encoder import VivitFactorisedEncoderCo
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.convert import scenic
 from qora_vision.weights.convert.flax import FlaxLinear, FlaxTubelets
-from qora_vision.weights.convert.hf import ClipProtocol, read_field, read_size
+from qora_vision.weights.convert.hf import ClipProtocol, read_field
 from qora_vision.weights.convert.sources import Spelling
 
 NAMES: dict[str, tuple[Spelling, ...]] = {
@@ -59,14 +59,7 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitFactorisedE
     """Read what `original_fields` gave; absent fields are those of size B."""
     return VivitFactorisedEncoderConfig(
         num_classes=num_classes,
-        num_frames=read_field(fields, "num_frames", int, 32),
-        image_size=read_size(fields, "image_size", 224),
-        num_channels=read_field(fields, "num_channels", int, 3),
-        tubelet_size=tuple(read_field(fields, "tubelet_size", list, [2, 16, 16])),
-        embed_dim=read_field(fields, "hidden_size", int, 768),
-        depth=read_field(fields, "num_hidden_layers", int, 12),
-        num_heads=read_field(fields, "num_attention_heads", int, 12),
-        mlp_dim=read_field(fields, "intermediate_size", int, 3072),
+        **scenic.vit_fields(fields),
         temporal_depth=read_field(fields, "temporal_num_hidden_layers", int, 4),
         temporal_num_heads=read_field(fields, "temporal_num_attention_heads", int, 12),
         temporal_mlp_dim=read_field(fields, "temporal_intermediate_size", int, 3072),
