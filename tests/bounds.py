@@ -255,11 +255,13 @@ def _words(x: NDArray, factor: Floats, model: bool) -> Bounded:
     return Bounded(np.rint(exact) / factor, np.where(near, 1.0 / factor, 0.0))
 
 
-def _query_and_key(family: str, q: Floats, k: Floats, unit: float, model: bool) -> tuple[Bounded, Bounded]:
+def _query_and_key(
+    family: str, q: Floats, k: Floats, unit: float, model: bool, biased: bool = False
+) -> tuple[Bounded, Bounded]:
     """The operands of Q·K. For i16 they share 30 bits by their norms (Cauchy-Schwarz).
 
     Keys: the longest of the head is as long as allowed. A query: the largest factor that keeps it as short,
-    and with which a product is a power of two of a step.
+    and with which a product is a power of two of a step; one power less where that leaves no bit for a bias.
     """
     if family != "i16":
         return _operand(family, q, 0, 0, model), _operand(family, k, 0, 0, model)
@@ -270,18 +272,21 @@ def _query_and_key(family: str, q: Floats, k: Floats, unit: float, model: bool) 
     length = np.linalg.norm(q, axis=-1, keepdims=True)
     with np.errstate(divide="ignore"):
         shift = np.minimum(np.floor(np.log2(limit / (length * steps))), 31)
+    shift = np.where(biased & (shift < 1), shift - 1, shift)
     return _words(q, steps * np.exp2(shift), model), _words(k, np.float64(key_factor), model)
 
 
-def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: bool) -> Bounded:
-    """One head: q (queries, d), k and v (keys, d).
+def head(
+    family: str, q: Floats, k: Floats, v: Floats, scale: float, model: bool, bias: Floats | None = None
+) -> Bounded:
+    """One head: q (queries, d), k and v (keys, d), and what is added to scores, (queries, keys).
 
     With weights p_j (1 + r_j) in place of p_j the result moves by sum(p_j r_j (v_j - o)) / sum(p_j (1 +
     r_j)), since sum(p_j (v_j - o)) = 0: numerator and denominator see the same weights.
     """
     keys, dim = k.shape
     unit = scale * math.log2(math.e)  # scores are powers of two
-    qo, ko = _query_and_key(family, q, k, unit, model)
+    qo, ko = _query_and_key(family, q, k, unit, model, bias is not None)
     vo = _operand(family, v, VALUE_LIMIT, 0, model)
 
     scores = unit * (qo.value @ ko.value.T)
@@ -289,6 +294,16 @@ def _head(family: str, q: Floats, k: Floats, v: Floats, scale: float, model: boo
     error = unit * (np.abs(qo.value) @ ko.error.T + qo.error @ (np.abs(ko.value) + ko.error).T)
     # Sums of integers are exact, but the norm that scales keys is a sum too.
     error = error + sum_error(dim + 2) * (size + error)
+    if bias is not None:
+        # Its own roundings (to units of log2, of the sum with a mask), or that to whole steps. Where scores
+        # may exceed 2^29 steps it is cut off to units of theirs.
+        octaves = bias * math.log2(math.e)
+        scores = scores + octaves
+        own = 4 * U * np.abs(octaves)
+        if family == "i16":
+            longest = np.linalg.norm(qo.value, axis=1, keepdims=True) * np.linalg.norm(ko.value, axis=1).max()
+            own = own + 0.5 / SCORE_STEPS + 2.0**-27 * unit * longest
+        error = error + own
     # The product's scale (four roundings), the conversion of integers, the difference to the maximum of a
     # block and of that to the maximum so far: each one rounding of a number up to twice the largest score, or
     # of 14.
@@ -338,7 +353,7 @@ def attention(
     error = np.empty_like(value)
     for b in range(batch):
         for h in range(heads):
-            value[b, :, h], error[b, :, h] = _head(family, q[b, :, h], k[b, :, h], v[b, :, h], scale, model)
+            value[b, :, h], error[b, :, h] = head(family, q[b, :, h], k[b, :, h], v[b, :, h], scale, model)
     shape = (batch * queries, heads * dim)
     return Bounded(value.reshape(shape), error.reshape(shape))
 

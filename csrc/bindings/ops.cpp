@@ -11,6 +11,7 @@
 #include "ops/peak.h"
 #include "ops/rotary.h"
 #include "ops/short_attention.h"
+#include "ops/window_attention.h"
 
 namespace qora {
 namespace {
@@ -264,6 +265,31 @@ void bind_ops(py::module_& m) {
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("scale"), py::arg("isa"), py::arg("out"),
         py::arg("threads") = 0);
+
+    using Size = Windows::Size;
+    m.def(
+        "window_attention",
+        [](const py::array& q, const py::array& k, const py::array& v, const FloatArray& bias, Size grid,
+           Size window, Size shift, float scale, const std::string& family, const std::string& isa,
+           py::array out, int threads) {
+            constexpr const char* op = "window_attention";
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const Family operands = parse_family(op, family);
+            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
+            check(bias.ndim() == 2 && bias.shape(1) == queries.heads, op, [&] {
+                return "the bias must be (offsets, " + std::to_string(queries.heads) + "), got " +
+                       describe(bias);
+            });
+            const Matrix result = mutable_matrix(op, out);
+            for (const HeadView& operand : {queries, keys, values})
+                check_apart(op, "q, k or v", extent(operand), result);
+            py::gil_scoped_release released;
+            window_attention(table, operands, queries, keys, values, {grid, window, shift}, bias.data(),
+                             bias.shape(0), scale, result, threads);
+        },
+        py::arg("q"), py::arg("k"), py::arg("v"), py::arg("bias").noconvert(), py::arg("grid"),
+        py::arg("window"), py::arg("shift"), py::arg("scale"), py::arg("family"), py::arg("isa"),
+        py::arg("out"), py::arg("threads") = 0);
 
     m.def(
         "rotate",

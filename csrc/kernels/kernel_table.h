@@ -111,6 +111,20 @@ struct SoftmaxArgs {
 };
 using SoftmaxFn = void (*)(const SoftmaxArgs&);
 
+// What is added to scores before their softmax. Afterwards a score of the float families is in units of log2;
+// one of i16 with row_shift >= 0 counts steps of 2^-kI16ScoreBits, else of 2^-row_shift as many.
+struct ScoreBiasArgs {
+    void* scores;  // accumulators of Q·K, changed in place, row stride score_stride elements
+    ptrdiff_t score_stride;
+    int rows, columns;         // columns: whole panels
+    int first;                 // where they begin in a row of bias or mask
+    const float* row_scale;    // [rows], float families: accumulator times this = score in units of log2
+    const int32_t* row_shift;  // [rows], i16: accumulator >> this = score in steps of 2^-kI16ScoreBits
+    const void* const* bias;   // [rows] rows of float32 in units of log2, or (i16) of int32 steps
+    const void* const* mask;   // [rows] likewise, or null
+};
+using ScoreBiasFn = void (*)(const ScoreBiasArgs&);
+
 // out[r][c] = out[r][c] * keep[r] + (acc[r][c] + rest[r][c]) * gain[r]
 struct MergeArgs {
     const void* acc;
@@ -160,7 +174,8 @@ struct FamilyKernels {
     SoftmaxFn softmax;       // null for i8 and q4: attention weights need more than eight bits
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
-    ExpandFn expand;  // null where panels are stored as operands
+    ExpandFn expand;       // null where panels are stored as operands
+    ScoreBiasFn add_bias;  // null like softmax
 };
 
 struct KernelTable {

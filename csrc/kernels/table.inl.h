@@ -7,6 +7,7 @@
 #include "kernels/recurrent.inl.h"
 #include "kernels/rotary.inl.h"
 #include "kernels/rows.inl.h"
+#include "kernels/score_bias.inl.h"
 #include "kernels/short_attention.inl.h"
 #include "kernels/tile.inl.h"
 
@@ -36,15 +37,15 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         /*nr=*/V::kWidth * V::kTileVectors,
         {
             {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>,
-             softmax<V, FloatFamily<V, StoreF32<V>>, V::kRowsF32>, same_column, nullptr},
+             softmax<V, FloatFamily<V, StoreF32<V>>, V::kRowsF32>, same_column, nullptr, add_float_bias<V>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
-             softmax<V, FloatFamily<V, StoreBf16<V>>, V::kRowsBf16>, same_column, nullptr},
+             softmax<V, FloatFamily<V, StoreBf16<V>>, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
-             softmax<V, WordFamily<V>, V::kRowsI16>, packed_column<V>, nullptr},
+             softmax<V, WordFamily<V>, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>},
             {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr, same_column,
-             nullptr},
+             nullptr, nullptr},
             {tile<V, DotQ4, DotQ4::kRows, true>, DotQ4::kRows, encode_row_i8<V>, nullptr, same_column,
-             expand_q4<V, DotQ4>},
+             expand_q4<V, DotQ4>, nullptr},
         },
         auto_q4,
         /*auto_q8=*/Family::kI8,

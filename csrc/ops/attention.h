@@ -6,6 +6,34 @@
 
 namespace qora {
 
+// Scores are in units of log2 inside: 2^x is cheaper than e^x.
+constexpr float kLog2E = 1.44269504088896f;
+
+// Rows of one head, whose values are contiguous: every `stride` elements, or in any order.
+template <class Byte>
+struct BasicHeadRows {
+    Byte* data;
+    DType dtype;
+    int64_t stride, count;
+    const int64_t* order = nullptr;  // [count]: row i is row order[i] of memory; null = as they lie
+
+    Byte* at(int64_t i) const {
+        const int64_t offset = (order == nullptr ? i : order[i]) * stride;
+        return data + offset * static_cast<int64_t>(dtype_size(dtype));
+    }
+};
+using HeadRows = BasicHeadRows<const uint8_t>;
+using HeadResult = BasicHeadRows<uint8_t>;
+
+// Row r as float32: its own memory, or `buffer` filled.
+inline const float* float_row(const KernelTable& table, const HeadRows& rows, int64_t head_dim, int64_t r,
+                              float* buffer) {
+    const uint8_t* at = rows.at(r);
+    if (rows.dtype == DType::kF32) return reinterpret_cast<const float*>(at);
+    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(at), head_dim, buffer);
+    return buffer;
+}
+
 // Heads inside rows of a larger activation, such as one third of a fused QKV buffer. Strides are in elements;
 // the head_dim values of a head are contiguous.
 struct HeadView {
@@ -18,19 +46,12 @@ struct HeadView {
         return data + static_cast<size_t>(b * batch_stride + head * head_stride + row * row_stride) *
                           dtype_size(dtype);
     }
+    HeadRows head_rows(int64_t b, int64_t head) const { return {at(b, head, 0), dtype, row_stride, rows}; }
 };
 
-// Scores are in units of log2 inside: 2^x is cheaper than e^x.
-constexpr float kLog2E = 1.44269504088896f;
-
-// A head's row as float32: its own memory, or `buffer` filled.
-inline const float* float_row(const KernelTable& table, const HeadView& view, int64_t b, int64_t head,
-                              int64_t row, float* buffer) {
-    const uint8_t* at = view.at(b, head, row);
-    if (view.dtype == DType::kF32) return reinterpret_cast<const float*>(at);
-    table.bf16_to_f32(reinterpret_cast<const uint16_t*>(at), view.head_dim, buffer);
-    return buffer;
-}
+// What every attention over streamed keys asks of its operands; throws otherwise. `op` names the caller.
+void check_heads(const char* op, Family family, const HeadView& q, const HeadView& k, const HeadView& v,
+                 float scale);
 
 // out: (batch * q.rows, heads * head_dim) float32 or bf16. `family` is the operand type of both products:
 // f32, bf16 or i16. The score matrix is never stored: each thread keeps a block of it.

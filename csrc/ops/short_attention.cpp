@@ -25,8 +25,9 @@ Scratch& scratch() {
 // One head's rows, zero behind head_dim.
 void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t padded,
             float* to, float* buffer) {
+    const HeadRows rows = view.head_rows(b, head);
     for (int64_t r = 0; r < view.rows; ++r, to += padded) {
-        const float* row = float_row(table, view, b, head, r, buffer);
+        const float* row = float_row(table, rows, view.head_dim, r, buffer);
         std::memcpy(to, row, static_cast<size_t>(view.head_dim) * 4);
         for (int64_t d = view.head_dim; d < padded; ++d) to[d] = 0.0f;
     }
@@ -35,8 +36,9 @@ void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t h
 // The same turned round: a row for each channel, zero behind the last of the view's rows.
 void gather_transposed(const KernelTable& table, const HeadView& view, int64_t b, int64_t head,
                        int64_t padded, float* to, float* buffer) {
+    const HeadRows rows = view.head_rows(b, head);
     for (int64_t r = 0; r < view.rows; ++r) {
-        const float* row = float_row(table, view, b, head, r, buffer);
+        const float* row = float_row(table, rows, view.head_dim, r, buffer);
         for (int64_t d = 0; d < view.head_dim; ++d) to[d * padded + r] = row[d];
     }
     for (int64_t d = 0; d < view.head_dim; ++d)

@@ -61,6 +61,20 @@ def mlp(
 def short_attention(
     q: _Array, k: _Array, v: _Array, scale: float, isa: str, out: _Array, threads: int = 0
 ) -> None: ...
+def window_attention(
+    q: _Array,
+    k: _Array,
+    v: _Array,
+    bias: _Floats,
+    grid: tuple[int, int, int],
+    window: tuple[int, int, int],
+    shift: tuple[int, int, int],
+    scale: float,
+    family: str,
+    isa: str,
+    out: _Array,
+    threads: int = 0,
+) -> None: ...
 def attention(
     q: _Array,
     k: _Array,

@@ -292,6 +292,30 @@ class Engine:
         """
         _core.rotate(x, cosines, sines, self.isa, self._threads)
 
+    def window_attention(
+        self,
+        q: ActivationArray,
+        k: ActivationArray,
+        v: ActivationArray,
+        bias: FloatArray,
+        out: ActivationArray,
+        *,
+        grid: tuple[int, int, int],
+        window: tuple[int, int, int],
+        shift: tuple[int, int, int],
+    ) -> None:
+        """Attend within shifted windows of a (time, height, width) grid (Liu et al. 2022, "Video Swin").
+
+        q, k and v are (1, tokens + 1, heads, head_dim): the grid's tokens by time, row and column, and a row
+        for those that fill up windows at the grid's end, which are attended to like others. bias is (offsets,
+        heads) float32, for every offset within a whole window. out is (tokens, heads * head_dim). A dimension
+        no longer than its window is not shifted.
+        """
+        factor = float(q.shape[-1]) ** -0.5
+        _core.window_attention(
+            q, k, v, bias, grid, window, shift, factor, self.attention_family, self.isa, out, self._threads
+        )
+
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
         """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)

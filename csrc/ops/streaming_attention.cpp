@@ -1,0 +1,268 @@
+#include "ops/streaming_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace qora {
+namespace {
+
+// Keys that share a softmax step; a multiple of every tile's columns.
+constexpr int64_t kBlockKeys = 256;
+static_assert(kBlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
+
+// Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
+float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
+
+// Largest norm of an int16 query or key before it is rounded. Rounded, no norm exceeds 2^15 - 1 (which leaves
+// 2^-12 for the rounding of norms and scales), so that by Cauchy and Schwarz no score and no part of its sum
+// exceeds 2^30, and the difference of two fits an int32.
+double norm_limit(int64_t head_dim) {
+    return (32767.0 - 0.5 * std::sqrt(static_cast<double>(head_dim))) * (1.0 - 0x1p-12);
+}
+
+struct Scratch {
+    Buffer rows, encoded, factors, queries, row_scales, row_shifts, scores, weights, state, output, products;
+};
+
+Scratch& scratch() {
+    thread_local Scratch instance;
+    return instance;
+}
+
+// Largest |x| of each channel over all rows; NaN where a row is not finite.
+void channel_maxima(const HeadLayout& l, const HeadRows& rows, float* buffer, float* maxima) {
+    std::fill(maxima, maxima + l.head_dim, 0.0f);
+    for (int64_t r = 0; r < rows.count; ++r)
+        l.table.abs_max(float_row(l.table, rows, l.head_dim, r, buffer), l.head_dim, maxima);
+}
+
+// A row as dwords of the family, zero behind head_dim. `factors` (per channel) are for i16 alone.
+void encode(const HeadLayout& l, const float* row, const float* factors, int64_t padded, uint8_t* to) {
+    if (l.family == Family::kI16) {
+        l.table.scale_to_i16(row, factors, l.head_dim, reinterpret_cast<int16_t*>(to));
+    } else {
+        RowScale unused;
+        l.kernels.encode_row(row, l.head_dim, padded, to, &unused);
+    }
+}
+
+// A query as dwords of the family. `unit` is what a product of a stored key and an unrounded query counts in
+// units of log2. An int16 query takes the largest factor with which scores are a power of two of a step, so
+// that a shift brings them there, and with which its norm is at most norm_limit; where a bias is added, no
+// score exceeds 2^29 then.
+void encode_query(const HeadLayout& l, const float* row, float unit, bool biased, uint8_t* to, float* scale,
+                  int32_t* shift) {
+    const int64_t padded = round_up(l.head_dim, 64);
+    *scale = unit;
+    *shift = 0;
+    if (l.family != Family::kI16) return encode(l, row, nullptr, padded, to);
+    *scale = std::ldexp(1.0f, -kI16ScoreBits);
+    std::memset(to, 0, static_cast<size_t>(padded) * 2);
+    const double length = l.table.norm(row, l.head_dim), steps = std::ldexp(unit, kI16ScoreBits);
+    if (!std::isfinite(length * steps)) {
+        *scale = std::numeric_limits<float>::quiet_NaN();
+    } else if (length * steps > 0.0) {
+        *shift = std::min(std::ilogb(norm_limit(l.head_dim) / (length * steps)), 31);
+        if (biased && *shift < 1) --*shift;
+        float* factors = scratch().factors.ensure<float>(2 * padded);
+        std::fill(factors, factors + l.head_dim, static_cast<float>(std::ldexp(steps, *shift)));
+        encode(l, row, factors, padded, to);
+        *scale = std::ldexp(1.0f, -*shift - kI16ScoreBits);
+    }
+}
+
+}  // namespace
+
+HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
+    : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
+    const int64_t kr = family_kr(f), nr = t.nr;
+    d_steps = ceil_div(dim, kr);
+    key_steps = ceil_div(keys, kr);
+    key_panels = ceil_div(keys, nr);
+    d_panels = ceil_div(dim, nr);
+    key_panel_bytes = d_steps * nr * 4;
+    value_panel_bytes = key_steps * nr * 4;
+    head_bytes = round_up(key_panels * key_panel_bytes + d_panels * value_panel_bytes + dim * 4, 64);
+}
+
+PackedHead HeadLayout::head(uint8_t* memory) const {
+    uint8_t* values = memory + key_panels * key_panel_bytes;
+    return {memory, values, 1.0f, reinterpret_cast<float*>(values + d_panels * value_panel_bytes)};
+}
+
+void HeadLayout::key_columns(int64_t* keys) const {
+    for (int64_t key = 0; key < score_columns(); ++key)
+        keys[key / table.nr * table.nr + kernels.key_column(static_cast<int>(key % table.nr))] =
+            std::min(key, key_rows - 1);
+}
+
+PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, uint8_t* memory) {
+    Scratch& s = scratch();
+    const int64_t nr = l.table.nr, kr = family_kr(l.family), padded = round_up(l.head_dim, 64);
+    auto* row = s.rows.ensure<float>(padded);
+    auto* encoded = s.encoded.ensure<uint8_t>(2 * padded * 4);
+    auto* factors = s.factors.ensure<float>(2 * padded);
+    float* maxima = factors + padded;
+    PackedHead packed = l.head(memory);
+    std::memset(encoded, 0, static_cast<size_t>(2 * padded) * 4);
+
+    if (l.family == Family::kI16) {
+        float longest = 0.0f;
+        for (int64_t key = 0; key < l.key_rows; ++key) {
+            const float norm = l.table.norm(float_row(l.table, k, l.head_dim, key, row), l.head_dim);
+            longest = norm > longest || std::isnan(norm) ? norm : longest;
+        }
+        packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
+        std::fill(factors, factors + l.head_dim, 1.0f / packed.key_scale);
+    }
+    // In place of the last panel's missing keys stands the last one.
+    for (int64_t key = 0; key < l.key_panels * nr; ++key) {
+        if (key < l.key_rows)
+            encode(l, float_row(l.table, k, l.head_dim, key, row), factors, padded, encoded);
+        uint8_t* column =
+            packed.keys + key / nr * l.key_panel_bytes + l.kernels.key_column(static_cast<int>(key % nr)) * 4;
+        for (int64_t step = 0; step < l.d_steps; ++step)
+            std::memcpy(column + step * nr * 4, encoded + step * 4, 4);
+    }
+
+    std::fill(packed.value_scales, packed.value_scales + l.head_dim, 1.0f);
+    if (l.family == Family::kI16) {
+        channel_maxima(l, v, row, maxima);
+        for (int64_t d = 0; d < l.head_dim; ++d) {
+            packed.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
+            factors[d] = 1.0f / packed.value_scales[d];
+        }
+    }
+    // A step holds kr consecutive keys of every channel; missing channels and keys are zeros.
+    const int64_t bytes = family_bytes(l.family);
+    for (int64_t step = 0; step < l.key_steps; ++step) {
+        for (int64_t i = 0; i < kr; ++i) {
+            const int64_t key = step * kr + i;
+            if (key < l.key_rows)
+                encode(l, float_row(l.table, v, l.head_dim, key, row), factors, padded,
+                       encoded + i * padded * 4);
+            else
+                std::memset(encoded + i * padded * 4, 0, static_cast<size_t>(padded) * 4);
+        }
+        for (int64_t p = 0; p < l.d_panels; ++p) {
+            uint8_t* to = packed.values + p * l.value_panel_bytes + step * nr * 4;
+            const uint8_t* even = encoded + p * nr * bytes;  // nr divides 64, to which rows are padded
+            if (kr == 1) {
+                std::memcpy(to, even, static_cast<size_t>(nr) * 4);
+            } else {
+                const auto* a = reinterpret_cast<const uint16_t*>(even);
+                const auto* c = reinterpret_cast<const uint16_t*>(even + padded * 4);
+                auto* pairs = reinterpret_cast<uint32_t*>(to);
+                for (int64_t d = 0; d < nr; ++d) pairs[d] = a[d] | static_cast<uint32_t>(c[d]) << 16;
+            }
+        }
+    }
+    return packed;
+}
+
+void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, float scale,
+            const ScoreBias* bias, const HeadResult& out) {
+    Scratch& s = scratch();
+    const KernelTable& table = l.table;
+    const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = q.count;
+    const int64_t padded = round_up(l.head_dim, 64), q_stride = padded * family_bytes(l.family);
+    const int64_t width = l.d_panels * nr, weight_stride = kBlockKeys * family_bytes(l.family);
+    const bool integer = family_is_integer(l.family);
+
+    auto* row = s.rows.ensure<float>(padded);
+    auto* queries = s.queries.ensure<uint8_t>(rows * q_stride);
+    // Of accumulators, and of what the softmax reads: the same, unless a bias comes between.
+    auto* row_scales = s.row_scales.ensure<float>(2 * rows);
+    auto* row_shifts = s.row_shifts.ensure<int32_t>(2 * rows);
+    float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
+    int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
+    for (int64_t r = 0; r < rows; ++r) {
+        encode_query(l, float_row(table, q, l.head_dim, r, row), scale * kLog2E * head.key_scale,
+                     bias != nullptr, queries + r * q_stride, row_scales + r, row_shifts + r);
+        if (bias == nullptr) continue;
+        score_shifts[r] = std::min(row_shifts[r], 0);
+        score_scales[r] = integer ? std::ldexp(row_scales[r], std::max(row_shifts[r], 0)) : 1.0f;
+    }
+
+    auto* scores = s.scores.ensure<uint8_t>(mr * kBlockKeys * 4);
+    auto* products = s.products.ensure<uint8_t>(2 * mr * nr * 4);
+    uint8_t* rest = products + mr * nr * 4;
+    auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
+    auto* output = s.output.ensure<float>(rows * width);
+    auto* running_max = s.state.ensure<float>(2 * rows + 3 * mr);
+    float* running_sum = running_max + rows;
+    float* keep = running_sum + rows;
+    float* gain = keep + mr;
+    float* weight_sum = gain + mr;
+    std::memset(weights, 0,
+                static_cast<size_t>(mr * weight_stride));  // what is behind the last key is finite
+    std::fill(running_max, running_max + rows, kNoScore);
+    std::fill(running_sum, running_sum + rows, 0.0f);
+    std::fill(output, output + rows * width, 0.0f);
+
+    SoftmaxArgs softmax{};
+    softmax.scores = scores;
+    softmax.score_stride = kBlockKeys;
+    softmax.weights = weights;
+    softmax.weight_stride = weight_stride;
+    softmax.weight_sum = weight_sum;
+    softmax.keep = keep;
+    softmax.gain = gain;
+    ScoreBiasArgs added{};
+    added.scores = scores;
+    added.score_stride = kBlockKeys;
+    const uint8_t *block = head.keys, *values = head.values;  // of the block of keys
+    for (int64_t key = 0; key < l.key_rows; key += kBlockKeys) {
+        const int64_t keys = std::min(kBlockKeys, l.key_rows - key);
+        const int64_t key_steps = ceil_div(keys, kr);
+        softmax.keys = static_cast<int>(keys);
+        for (int64_t r = 0; r < rows; r += mr) {
+            const int tile_rows = static_cast<int>(std::min(mr, rows - r));
+            const uint8_t* panel = block;
+            for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
+                l.kernels.tile(queries + r * q_stride, q_stride, panel, l.d_steps, tile_rows, scores + n * 4,
+                               kBlockKeys * 4, false);
+            if (bias != nullptr) {
+                added.rows = tile_rows;
+                added.first = static_cast<int>(key);
+                added.columns = static_cast<int>(round_up(keys, nr));
+                added.row_scale = row_scales + r;
+                added.row_shift = row_shifts + r;
+                added.bias = bias->rows + r;
+                added.mask = bias->masks == nullptr ? nullptr : bias->masks + r;
+                l.kernels.add_bias(added);
+            }
+            softmax.rows = tile_rows;
+            softmax.row_scale = score_scales + r;
+            softmax.row_shift = score_shifts + r;
+            softmax.running_max = running_max + r;
+            softmax.running_sum = running_sum + r;
+            l.kernels.softmax(softmax);
+            const bool whole =
+                l.family != Family::kI16 ||
+                std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
+            const int64_t first_steps = whole ? key_steps : std::min(key_steps, kI16ProductKeys / kr);
+            for (int64_t p = 0; p < l.d_panels; ++p) {
+                const uint8_t* panel = values + p * l.value_panel_bytes;
+                l.kernels.tile(weights, weight_stride, panel, first_steps, tile_rows, products, nr * 4,
+                               false);
+                if (first_steps < key_steps)
+                    l.kernels.tile(weights + first_steps * 4, weight_stride, panel + first_steps * nr * 4,
+                                   key_steps - first_steps, tile_rows, rest, nr * 4, false);
+                table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, nr, tile_rows,
+                             static_cast<int>(nr), integer, keep, gain, output + r * width + p * nr, width});
+            }
+        }
+        block += kBlockKeys / nr * l.key_panel_bytes;
+        values += kBlockKeys / kr * nr * 4;
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+        const float inverse = 1.0f / running_sum[r];
+        for (int64_t d = 0; d < l.head_dim; ++d) row[d] = inverse * head.value_scales[d];
+        table.scale_row(output + r * width, row, l.head_dim, out.at(r), out.dtype == DType::kBf16);
+    }
+}
+
+}  // namespace qora
