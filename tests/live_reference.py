@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, cosine, distance, relative_error
+from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, cosine, distance, model_error
 from numpy.typing import NDArray
 
 import qora_vision
@@ -45,9 +45,7 @@ def random_model(name: str, fields: dict[str, Any], seed: int) -> Any:
 
 def random_clips(config: Any, batch: int, seed: int) -> NDArray[np.float32]:
     """Normal values: as many below -1 and above 1 as in a picture of hard contrast."""
-    size = config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    shape = (batch, config.num_frames, config.num_channels, height, width)
+    shape = (batch, *maker().clip_shape(config))
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
@@ -71,7 +69,6 @@ def is_exact(source: Path, clips: NDArray[np.float32], expected: NDArray[np.floa
 def keeps_its_promises_at_full_size(name: str, fields: dict[str, Any], directory: Path) -> None:
     """Exact logits are the reference's; 4 bits under `auto` stay within the noise of their formats."""
     model = random_model(name, fields, 30)
-    depth = model.config.num_hidden_layers
     clip = random_clips(model.config, 1, 31)
     expected = reference_logits(model, clip)[0]
     model.save_pretrained(directory)
@@ -90,9 +87,9 @@ def keeps_its_promises_at_full_size(name: str, fields: dict[str, Any], directory
     exact = dequantized.forward(clip[0]).logits
     assert cosine(fast, exact) >= 0.9995
     families = Engine("auto")
-    noise = relative_error(
-        depth, ARITHMETIC_NOISE[families.q4_family], ARITHMETIC_NOISE[families.attention_family]
+    noise = model_error(
+        quantized.config, ARITHMETIC_NOISE[families.q4_family], ARITHMETIC_NOISE[families.attention_family]
     )
     assert distance(fast, exact) < MARGIN * noise
     # Against the reference: what four bits cost.
-    assert distance(exact, expected) < MARGIN * relative_error(depth, WEIGHT_NOISE["q4"])
+    assert distance(exact, expected) < MARGIN * model_error(quantized.config, WEIGHT_NOISE["q4"])

@@ -18,6 +18,7 @@ Embedding and head are whole: 2. MARGIN is what a test allows above: one token o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +61,25 @@ def relative_error(depth: int, per_linear: float, per_attention: float = 0.0) ->
     return math.hypot(linear * per_linear, math.sqrt(5 * attention) * per_attention)
 
 
-def float32_error(depth: int, longest_sum: int) -> float:
+def model_error(config: Any, per_linear: float, per_attention: float = 0.0) -> float:
+    """`relative_error` of a model of this config.
+
+    The pooler of V-JEPA 2 is a second network behind the first: a layer norm makes its input whole again,
+    and its blocks, the one with the query included, add to that.
+    """
+    depths = [config.depth]
+    if hasattr(config, "pooler_depth"):
+        depths.append(config.pooler_depth + 1)
+    return math.hypot(*(relative_error(depth, per_linear, per_attention) for depth in depths))
+
+
+def float32_error(config: Any, longest_sum: int) -> float:
     """Bound of the same ratio for float32 throughout.
 
     A sum of n products is off by 8 sqrt(n) u at most relative to its terms, but for a probability of
     2 n exp(-32) (Higham & Mary 2019, theorem 3.1, lambda = 8); u = 2^-24.
     """
-    return relative_error(depth, 8 * math.sqrt(longest_sum) * 2.0**-24)
+    return model_error(config, 8 * math.sqrt(longest_sum) * 2.0**-24)
 
 
 def distance(got: NDArray, expected: NDArray) -> float:

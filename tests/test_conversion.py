@@ -14,7 +14,7 @@ from qora_vision.conversion import CheckpointTensors, find_sources
 from qora_vision.errors import CheckpointError
 from qora_vision.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
-from qora_vision.weights.convert.sources import Folded, Rows, Scaled
+from qora_vision.weights.convert.sources import Applied, Folded, Rows, Scaled
 
 RNG = np.random.default_rng(0)
 
@@ -87,6 +87,16 @@ def test_a_layer_with_scaled_outputs(tmp_path: Path) -> None:
     assert np.array_equal(plain["blocks.0.fc.weight"], weight)
     with pytest.raises(CheckpointError, match=r"'b.0.gamma' is \(3,\): it does not fit 'b.0.fc.weight'"):
         converted(names, shapes, written(tmp_path, **given, b__0__gamma=draw(3)))
+
+
+def test_what_a_layer_makes_of_a_constant(tmp_path: Path) -> None:
+    given = {"q__weight": draw(4, 5), "q__bias": draw(4), "token": draw(1, 1, 5)}
+    names, shapes = {"query": (Applied("q", "token"),)}, {"query": (4,)}
+    tensors = converted(names, shapes, written(tmp_path, **given))
+    weight, bias, token = (values.astype(np.float64) for values in given.values())
+    assert np.array_equal(tensors["query"], (weight @ token[0, 0] + bias).astype(np.float32))
+    with pytest.raises(CheckpointError, match=r"'q.weight' is \(4, 5\), which does not take 'token', \(6,\)"):
+        converted(names, shapes, written(tmp_path, **given | {"token": draw(6)}))
 
 
 def test_what_is_missing_is_called_as_the_rest_is(tmp_path: Path) -> None:

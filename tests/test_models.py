@@ -20,7 +20,7 @@ from model_bounds import (
     cosine,
     distance,
     float32_error,
-    relative_error,
+    model_error,
 )
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer import TimesformerConfig
 from qora_vision.models.videomae import VideoMaeConfig
 from qora_vision.models.vivit import VivitConfig
+from qora_vision.models.vjepa2 import Vjepa2Config
 from qora_vision.ops import Engine, available_isas, default_isa
 from qora_vision.weights.tensors import QuantizedTensor
 
@@ -93,7 +94,7 @@ def reference_run(case: str, weights: str) -> Run:
 
 def float32_bound(config: Any) -> float:
     tubelet = config.num_channels * int(np.prod(config.tubelet_size))
-    return float32_error(config.depth, max(tubelet, config.embed_dim, config.mlp_dim, config.sequence_length))
+    return float32_error(config, max(tubelet, config.embed_dim, config.mlp_dim, config.sequence_length))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -104,7 +105,7 @@ def test_exact_agrees_with_the_reference_in_every_block(case: str, isa: str) -> 
     assert bound < 1e-4 / 2  # far inside of what is promised of logits
     got = run(build(model, Engine("exact", isa=isa)), clip_of(case))
     rows = expected["rows"]
-    assert len(got.blocks) == 1 + model.config.depth
+    assert len(got.blocks) == 1 + len(expected["blocks"])
     assert distance(got.blocks[0][rows], expected["tokens"]) < bound
     for block, wanted in zip(got.blocks[1:-1], expected["blocks"], strict=False):
         assert distance(block[rows], wanted) < bound
@@ -122,6 +123,8 @@ def test_exact_agrees_with_the_reference_in_every_block(case: str, isa: str) -> 
     [
         ("vivit_tiny_erf", {"activation": "gelu_tanh"}),
         ("videomae_tiny_first", {"norm_eps": 1e-6}),
+        ("vjepa2_tiny_odd", {"norm_eps": 1e-6}),
+        ("vjepa2_tiny_odd", {"pooler_heads": 2}),
     ],
 )
 def test_golden_files_tell_similar_networks_apart(case: str, change: dict[str, Any]) -> None:
@@ -140,7 +143,7 @@ def test_stored_weights_are_as_good_as_their_format(case: str, weights: str) -> 
     """Against the golden of the full weights: the error is that of the format alone, and not less."""
     model = loaded(case, weights)
     got = reference_run(case, weights)
-    expected = relative_error(model.config.depth, WEIGHT_NOISE[weights])
+    expected = model_error(model.config, WEIGHT_NOISE[weights])
     error = distance(got.embedding, golden(case)["embedding"])
     assert error < MARGIN * expected
     if weights in ("q4", "q8"):
@@ -169,9 +172,7 @@ def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute
     got = run(build(model, engine), clip_of(case))
     families = {"q4": engine.q4_family, "q8": engine.q8_family}
     linear = families.get(weights, engine.float_family)
-    noise = relative_error(
-        model.config.depth, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family]
-    )
+    noise = model_error(model.config, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family])
     bound = MARGIN * noise + float32_bound(model.config)
     assert distance(got.embedding, expected.embedding) < bound
     for block, wanted in zip(got.blocks, expected.blocks, strict=True):
@@ -221,7 +222,7 @@ def test_a_clip_of_another_kind_is_refused(change) -> None:
         network.forward(change(clip_of("vivit_tiny")))
 
 
-@pytest.mark.parametrize("config", [VivitConfig, VideoMaeConfig, TimesformerConfig])
+@pytest.mark.parametrize("config", [VivitConfig, VideoMaeConfig, TimesformerConfig, Vjepa2Config])
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,6 +2,7 @@
 
     QORA_TEST_VIDEOMAE=DIR        a checkpoint of LOGITS as downloaded; the directory has its name
     QORA_TEST_TIMESFORMER=DIR     likewise
+    QORA_TEST_VJEPA2=DIR          facebook/vjepa2-vitl-fpc16-256-ssv2 as downloaded; needs no clip
     QORA_TEST_SPAGHETTI=FILE      eating_spaghetti.npy of the Hugging Face data set
                                   hf-internal-testing/spaghetti-video: (16, H, W, 3) uint8
 
@@ -57,3 +58,12 @@ def test_logits_are_those_published(family: str) -> None:
     slow = qora_vision.load(checkpoint, compute="exact").forward(pixels)[0]
     assert cosine(fast, slow) >= 0.9995
     assert np.argmax(fast) == np.argmax(slow) == np.argmax(logits)
+
+
+def test_vjepa2_on_frames_that_are_almost_black() -> None:
+    """From the tests of transformers: every value of every frame is 1."""
+    checkpoint = setting("QORA_TEST_VJEPA2", "directory of vjepa2-vitl-fpc16-256-ssv2")
+    clf = qora_vision.load(checkpoint, weights="f32", compute="exact")
+    pixels = clf.preprocess(np.ones((16, 256, 256, 3), np.uint8), sampling=range(16))
+    logits = clf.forward(pixels)[0]
+    np.testing.assert_allclose(logits[100:103], (0.8814, -0.1195, -0.6389), rtol=0, atol=1e-2)

@@ -7,6 +7,15 @@ import torch
 
 CLASSES = ("fold", "hop", "juggle", "knit", "row", "skate", "stir", "sweep", "tap", "wave", "yawn")
 
+# V-JEPA 2's other half, which every checkpoint has and a classifier ignores, as small as can be.
+PREDICTOR = {
+    "pred_hidden_size": 6,
+    "pred_num_attention_heads": 1,
+    "pred_num_hidden_layers": 1,
+    "pred_num_mask_tokens": 1,
+    "pred_mlp_ratio": 1.0,
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -208,5 +217,61 @@ CASES = {
             "layer_norm_eps": 1e-3,
             "num_labels": 6,
         },
+    ),
+    # V-JEPA 2 as published, at a hidden size that fills no group of 32; all 12 channels of a head turn.
+    "vjepa2_tiny": Case(
+        "VJEPA2",
+        torch.float32,
+        {
+            "crop_size": 24,
+            "patch_size": 8,
+            "frames_per_clip": 6,
+            "hidden_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "mlp_ratio": 3.0,
+            "num_pooler_layers": 3,
+            "id2label": dict(enumerate(CLASSES)),
+            **PREDICTOR,
+        },
+    ),
+    # Heads of 10 channels, 4 of which stay; the odd MLP of ViT-g, no biases of q, k and v in the encoder,
+    # frames and pixels left over.
+    "vjepa2_tiny_odd": Case(
+        "VJEPA2",
+        torch.float16,
+        {
+            "crop_size": 23,
+            "patch_size": 5,
+            "frames_per_clip": 7,
+            "tubelet_size": 3,
+            "hidden_size": 30,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 3,
+            "mlp_ratio": 48 / 11,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-3,
+            "qkv_bias": False,
+            "num_pooler_layers": 1,
+            "num_labels": 13,
+            **PREDICTOR,
+        },
+    ),
+    # More tokens than a block of keys has, in whole groups of 32; saved by torch.save.
+    "vjepa2_tiny_long": Case(
+        "VJEPA2",
+        torch.float16,
+        {
+            "crop_size": 20,
+            "patch_size": 4,
+            "frames_per_clip": 24,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_pooler_layers": 1,
+            "num_labels": 20,
+            **PREDICTOR,
+        },
+        layout="torch",
     ),
 }

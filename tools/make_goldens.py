@@ -10,7 +10,7 @@ with `golden.npz` beside it, float32 but for the input and the row numbers:
     pixel_values  (1, T, C, H, W)         what the model is fed, float16
     rows          (kept,)                 tokens that are kept below
     tokens        (kept, hidden)          embedded tubelets (and CLS, first), positions added
-    blocks        (depth, kept, hidden)   output of each block
+    blocks        (depth, kept, hidden)   output of each block, those of a pooler behind
     embedding     (hidden,)               what the classifier's linear layer reads
     logits        (classes,)
 
@@ -111,6 +111,15 @@ def original_state(model: Any, name: str) -> dict[str, torch.Tensor]:
     return state
 
 
+def clip_shape(config: Any) -> tuple[int, int, int, int]:
+    """(T, C, H, W) of a clip: V-JEPA 2 has names of its own."""
+    if config.model_type == "vjepa2":
+        return config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return config.num_frames, config.num_channels, height, width
+
+
 def our_order(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Tokens as our models have them: TimeSformer's frame by frame, under divided attention behind CLS."""
     kind = getattr(model.config, "attention_type", None)
@@ -127,7 +136,10 @@ def our_order(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
     """Record what the golden file holds."""
     base = getattr(model, model.base_model_prefix)
-    layers = base.layers if hasattr(base, "layers") else base.encoder.layer
+    embeddings = base.embeddings if hasattr(base, "embeddings") else base.encoder.embeddings
+    layers = list(base.layers if hasattr(base, "layers") else base.encoder.layer)
+    if hasattr(model, "pooler"):
+        layers += model.pooler.self_attention_layers
     seen = {}
 
     def keep(name: str, value: Any) -> None:
@@ -137,7 +149,7 @@ def run(model: Any, pixel_values: torch.Tensor) -> dict[str, np.ndarray]:
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
         for name, module in [
-            ("tokens", base.embeddings),
+            ("tokens", embeddings),
             *((f"block {i}", layer) for i, layer in enumerate(layers)),
         ]
     ]
@@ -188,10 +200,7 @@ def write_case(directory: Path, case: Case, seed: int) -> None:
     randomise(model, generator)
     model = model.to(case.dtype)
     write_weights(directory, model, case)
-    size = model.config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    shape = (1, model.config.num_frames, model.config.num_channels, height, width)
-    pixel_values = torch.randn(shape, generator=generator).half()
+    pixel_values = torch.randn((1, *clip_shape(model.config)), generator=generator).half()
     golden = run(model.double(), pixel_values.double())
     golden = {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in golden.items()}
     np.savez_compressed(directory / "golden.npz", pixel_values=pixel_values.numpy(), **golden)

@@ -19,6 +19,7 @@ from qora_vision.models.vivit_factorised_encoder import (
     VivitFactorisedEncoder,
     VivitFactorisedEncoderConfig,
 )
+from qora_vision.models.vjepa2 import Vjepa2, Vjepa2Config
 from qora_vision.ops import Engine
 from qora_vision.weights.tensors import Tensor
 
@@ -85,6 +86,13 @@ ARCHITECTURES = (
         "timesformer",
         TimesformerConfig,
         Timesformer,
+    ),
+    Architecture(
+        "vjepa2",
+        "V-JEPA 2 with its attentive pooler (Assran et al. 2025)",
+        "vjepa2",
+        Vjepa2Config,
+        Vjepa2,
     ),
     Architecture(
         "trecvit",

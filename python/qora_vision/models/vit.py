@@ -113,7 +113,7 @@ class Blocks:
     first_row_only
         The last block computes row 0 of each sequence alone.
     kind
-        Of block.
+        Of block: what makes one of an engine, a config, its tensors, and whether it computes row 0 alone.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Blocks:
         depth: int,
         tensors: Tensors,
         first_row_only: bool = False,
-        kind: type[TransformerBlock] = TransformerBlock,
+        kind: Callable[[Engine, BlockConfig, Tensors, bool], TransformerBlock] = TransformerBlock,
     ) -> None:
         self._blocks = [
             kind(engine, config, tensors.below(f"blocks.{i}"), first_row_only and i == depth - 1)

@@ -28,11 +28,13 @@ class _Family:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     original_factor: float | None = None  # pixels * factor - 1, without mean and std
+    short_side_of_crop: bool = False  # the short side is 256/224 of the crop's height, whatever `size` says
 
 
 _VIVIT = _Family(256, 224, 1 / 127.5, True, _HALF, _HALF, original_factor=1 / 127.5)
 _VIDEOMAE = _Family(224, 224, 1 / 255, False, _HALF, _HALF)
 _TIMESFORMER = _Family(224, 224, 1 / 255, False, _IMAGENET_MEAN, _IMAGENET_STD)
+_VJEPA2 = _Family(292, 256, 1 / 255, False, _IMAGENET_MEAN, _IMAGENET_STD, short_side_of_crop=True)
 
 _PROCESSORS: dict[str, tuple[_Family, ResizeRule]] = {
     "VivitImageProcessor": (_VIVIT, "pil"),
@@ -43,6 +45,7 @@ _PROCESSORS: dict[str, tuple[_Family, ResizeRule]] = {
     "VideoMAEImageProcessorPil": (_VIDEOMAE, "pil"),
     "VideoMAEVideoProcessor": (_VIDEOMAE, "torchvision"),
     "TimesformerVideoProcessor": (_TIMESFORMER, "torchvision"),
+    "VJEPA2VideoProcessor": (_VJEPA2, "torchvision"),
 }
 _TYPE_KEYS = ("video_processor_type", "image_processor_type", "feature_extractor_type")
 
@@ -117,6 +120,8 @@ def _side(key: str, value: object) -> int:
 
 
 def _resize(config: Mapping[str, Any], family: _Family) -> int | tuple[int, int]:
+    if family.short_side_of_crop:
+        return _crop(config, family)[0] * 256 // 224
     size = _get(config, "size", {"shortest_edge": family.short_side})
     if isinstance(size, int):
         return _side("size", size)

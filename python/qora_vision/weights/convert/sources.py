@@ -7,6 +7,7 @@ shapes come from headers, values are read when they are asked for.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -139,8 +140,36 @@ class Folded:
         return np.asarray(product + bias[0] if bias else product, np.float32)
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What a linear layer with a bias makes of a constant, a tensor of one row: W x + b."""
+
+    layer: str
+    constant: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return f"{self.layer}.weight", self.constant, f"{self.layer}.bias"
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`; raises `CheckpointError` if the layer does not take the constant."""
+        weight, constant = (checkpoint.shape(name) for name in self.names[:2])
+        if len(weight) != 2 or math.prod(constant) != weight[1]:
+            raise CheckpointError(
+                f"tensor {self.names[0]!r} is {weight}, which does not take {self.constant!r}, {constant}"
+            )
+        return weight[:1]
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`: the product in float64, rounded once."""
+        self.shape(checkpoint)
+        weight, constant, bias = (checkpoint.read(name).astype(np.float64) for name in self.names)
+        return np.asarray(weight @ constant.ravel() + bias, np.float32)
+
+
 # What a name map may hold. A block's number takes the place of {i}.
-Spelling: TypeAlias = str | Rows | Scaled | Folded | FlaxLayer
+Spelling: TypeAlias = str | Rows | Scaled | Folded | Applied | FlaxLayer
 
 
 def source_of(spelling: Spelling, index: str, part: str) -> Source:
@@ -167,4 +196,6 @@ def source_of(spelling: Spelling, index: str, part: str) -> Source:
         return replace(spelling, layer=spelling.layer.format(i=index), part=part)
     if isinstance(spelling, Scaled):
         return Scaled(name(spelling.layer), spelling.gamma.format(i=index))
+    if isinstance(spelling, Applied):
+        return Applied(spelling.layer.format(i=index), spelling.constant.format(i=index))
     return Folded(spelling.first.format(i=index), spelling.second.format(i=index), part)
