@@ -42,6 +42,12 @@ CASES = {
                 "intermediate_size": 768,
             },
         ),
+        Case(
+            "vjepa2-l",
+            "V-JEPA 2 ViT-L with its pooler, 16 frames of 256 px, 2048 tokens",
+            "vjepa2",
+            {"frames_per_clip": 16},
+        ),
     )
 }
 

@@ -94,5 +94,6 @@ _OPS = (
     "linear",
     "mlp",
     "rms_norm",
+    "rotate",
     "tubelet_embed",
 )
