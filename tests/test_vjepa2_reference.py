@@ -1,6 +1,6 @@
 """V-JEPA 2 beside Hugging Face transformers, run here and now on random weights: see live_reference.py.
 
-The comparison at the published size takes minutes and 8 GB: it runs with QORA_TEST_LARGE=1 alone.
+The comparison at the published size takes two minutes of computing and 4 GB: it runs with QORA_TEST_LARGE=1 alone.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def test_sizes_are_those_of_transformers() -> None:
         assert config.sequence_length == 2048
 
 
-@pytest.mark.skipif(not os.environ.get("QORA_TEST_LARGE"), reason="QORA_TEST_LARGE is not set: minutes, 8 GB")
+@pytest.mark.skipif(not os.environ.get("QORA_TEST_LARGE"), reason="QORA_TEST_LARGE is not set: takes minutes")
 def test_vit_l_at_full_size(tmp_path: Path) -> None:
     """The promises at the size of vjepa2-vitl-fpc16-256-ssv2: 24 and 4 blocks, 2048 tokens."""
     keeps_its_promises_at_full_size("VJEPA2", {"frames_per_clip": 16, "num_labels": 174}, tmp_path)
