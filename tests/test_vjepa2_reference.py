@@ -1,6 +1,6 @@
 """V-JEPA 2 beside Hugging Face transformers, run here and now on random weights: see live_reference.py.
 
-The comparison at the published size takes two minutes of computing and 4 GB: it runs with QORA_TEST_LARGE=1 alone.
+The comparison at the published size runs with QORA_TEST_LARGE=1 alone: it takes minutes, and 4 GB.
 """
 
 from __future__ import annotations
