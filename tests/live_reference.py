@@ -73,10 +73,14 @@ def keeps_its_promises_at_full_size(name: str, fields: dict[str, Any], directory
     expected = reference_logits(model, clip)[0]
     model.save_pretrained(directory)
     del model
+    keeps_its_promises(directory, clip, expected)
 
-    assert close(qora_vision.load(directory, weights="f32", compute="exact").forward(clip)[0], expected)
 
-    quantized = import_checkpoint(directory, "q4", "original")
+def keeps_its_promises(source: Path, clip: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """The same of a checkpoint, a (1, T, C, H, W) clip and the logits (classes,) of the reference."""
+    assert close(qora_vision.load(source, weights="f32", compute="exact").forward(clip)[0], expected)
+
+    quantized = import_checkpoint(source, "q4", "original")
     fast = VideoClassifier(quantized, Engine("auto")).forward(clip)[0]
     # Against their own weights in float32: what the fast arithmetic costs.
     tensors = {

@@ -64,10 +64,11 @@ def relative_error(depth: int, per_linear: float, per_attention: float = 0.0) ->
 def model_error(config: Any, per_linear: float, per_attention: float = 0.0) -> float:
     """`relative_error` of a model of this config.
 
-    The pooler of V-JEPA 2 is a second network behind the first: a layer norm makes its input whole again,
-    and its blocks, the one with the query included, add to that.
+    The stages of Swin are networks one behind the other, since a linear layer between them makes what it
+    gives to the next one whole again. The pooler of V-JEPA 2 is a second network behind the first: a layer
+    norm makes its input whole again, and its blocks, the one with the query included, add to that.
     """
-    depths = [config.depth]
+    depths = list(getattr(config, "depths", [config.depth]))
     if hasattr(config, "pooler_depth"):
         depths.append(config.pooler_depth + 1)
     return math.hypot(*(relative_error(depth, per_linear, per_attention) for depth in depths))

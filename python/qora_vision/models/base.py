@@ -93,7 +93,7 @@ def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
     if clip.dtype != np.float32 or clip.shape != expected or not clip.flags.c_contiguous:
         raise VideoError(
             f"expected a contiguous float32 clip (T, C, H, W) = {expected}, got {clip.dtype} {clip.shape}; "
-            "position embeddings fix the size, so frames must be sampled and resized to it"
+            "a model is made for one size, so frames must be sampled and resized to it"
         )
 
 

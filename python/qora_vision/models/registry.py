@@ -9,6 +9,7 @@ from typing import Any
 from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer import Timesformer, TimesformerConfig
 from qora_vision.models.trecvit import Trecvit, TrecvitConfig
+from qora_vision.models.video_swin import VideoSwin, VideoSwinConfig
 from qora_vision.models.videomae import VideoMae, VideoMaeConfig
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.models.vivit_factorised_attention import (
@@ -93,6 +94,13 @@ ARCHITECTURES = (
         "vjepa2",
         Vjepa2Config,
         Vjepa2,
+    ),
+    Architecture(
+        "video_swin",
+        "Video Swin: attention in shifted windows (Liu et al. 2022)",
+        "video_swin",
+        VideoSwinConfig,
+        VideoSwin,
     ),
     Architecture(
         "trecvit",

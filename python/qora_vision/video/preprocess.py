@@ -39,9 +39,10 @@ class Preprocessing:
     resample, resize_rule
         The filter, and whose arithmetic: see `qora_vision.video.resize.resize`.
     crop
-        Height and width cut out after resizing, None for no crop. Where the frame is smaller it is padded
-        with zero bytes, the odd one before the frame under "pil" and after it otherwise, as the Hugging Face
-        processors do.
+        Height and width cut out after resizing, None for no crop. A centre between two pixels is the one
+        before, under "plain" the one of even number as in torchvision's `CenterCrop`. Where the frame is
+        smaller it is padded with zero bytes, the odd one before the frame under "pil" and after it otherwise,
+        as the Hugging Face processors do.
     rescale_factor, offset
         Bytes are multiplied by the factor, then 1 is subtracted if offset is set.
     mean, std
@@ -324,9 +325,8 @@ class Preprocessing:
             if position != SPATIAL_VIEWS // 2:
                 raise ValueError("spatial views need a crop, and this preprocessing has none")
             return 0, 0, height, width
-        pad_before = self.resize_rule == "pil"
-        top = _center(height, self.crop[0], pad_before)
-        left = _center(width, self.crop[1], pad_before)
+        top = _center(height, self.crop[0], self.resize_rule)
+        left = _center(width, self.crop[1], self.resize_rule)
         if height > width and height > self.crop[0]:
             top = (0, top, height - self.crop[0])[position]
         elif height <= width and width > self.crop[1]:
@@ -353,12 +353,12 @@ def join_frames(parts: Sequence[Frame]) -> Frame:
     return np.concatenate(parts)
 
 
-def _center(size: int, crop: int, pad_before: bool) -> int:
+def _center(size: int, crop: int, rule: ResizeRule) -> int:
     """Where a centred crop starts; negative by the padding before a frame that is too small."""
     if crop <= size:
-        return (size - crop) // 2
+        return round((size - crop) / 2) if rule == "plain" else (size - crop) // 2
     missing = crop - size
-    return -((missing + 1) // 2) if pad_before else -(missing // 2)
+    return -((missing + 1) // 2) if rule == "pil" else -(missing // 2)
 
 
 def _cut(region: Frame, box: _Box) -> Frame:
