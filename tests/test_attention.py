@@ -131,6 +131,18 @@ def test_layouts(isa: str, family: str) -> None:
     check(isa, family, (q, np.broadcast_to(k[:, :1], k.shape), v), "stride zero")
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("over", ["k", "v"])
+def test_output_over_keys_or_values(isa: str, family: str, over: str, batch: int) -> None:
+    """Both have been packed before the first row is written, whichever thread is how far."""
+    rng = np.random.default_rng(36)
+    q, k, v = (floats(rng, batch, 150, 4, 24) for _ in range(3))
+    expected = run(isa, family, (q, k, v))
+    out = {"k": k, "v": v}[over].reshape(batch * 150, 96)
+    _core.attention(q, k, v, 24**-0.5, family, isa, out, 3)
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_all_keys_equal(isa: str, family: str) -> None:
     """Equal weights: the mean of the values, and integer sums at their largest."""
     rng = np.random.default_rng(36)

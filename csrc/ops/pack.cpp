@@ -1,6 +1,7 @@
 #include "ops/pack.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -16,26 +17,80 @@ uint16_t round_to_bf16(float x) {
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Largest |x|, NaN when any x is not finite. Eight lanes side by side: compilers vectorise them without being
-// allowed to reorder one.
+// Largest |x|; NaN or infinity when any x is. Magnitudes are in the order of their bits, and compilers
+// vectorise the maximum of integers.
 float abs_max(const float* x, int64_t n) {
-    float high[8] = {}, poison[8] = {};
-    const auto take = [&](float value, int64_t lane) {
-        const float magnitude = std::fabs(value);
-        high[lane] = magnitude > high[lane] ? magnitude : high[lane];
-        poison[lane] += value * 0.0f;
-    };
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int64_t lane = 0; lane < 8; ++lane) take(x[i + lane], lane);
-    for (; i < n; ++i) take(x[i], 0);
-    float poisoned = 0.0f;
-    for (float p : poison) poisoned += p;
-    return *std::max_element(high, high + 8) + poisoned;
+    int32_t high = 0;
+    for (int64_t i = 0; i < n; ++i) high = std::max(high, static_cast<int32_t>(to_bits(x[i]) & 0x7fffffffu));
+    return from_bits(static_cast<uint32_t>(high));
 }
 
 // Values that are encoded together, a multiple of four.
 constexpr int64_t kEncodeChunk = 64;
+
+// Sixteen 4-bit weights as they are stored, the first in the lowest bits, biased by 8.
+using Nibbles = uint64_t;
+constexpr Nibbles kLowHalves = 0x0f0f0f0f0f0f0f0full, kOnes = 0x0101010101010101ull;
+
+// In each byte the sum of its two stored values.
+Nibbles pair_sums(Nibbles x) { return (x & kLowHalves) + ((x >> 4) & kLowHalves); }
+
+// In each byte |value - 8| of one stored value.
+Nibbles distances(Nibbles values) {
+    // One where the value is under 8, which lies 8 - value away.
+    const Nibbles below = (~values >> 3) & kOnes;
+    return ((values & (7 * kOnes)) ^ (7 * below)) + below;
+}
+
+// In each byte the sum of its two weights' magnitudes.
+Nibbles magnitudes_of(Nibbles x) { return distances(x & kLowHalves) + distances((x >> 4) & kLowHalves); }
+
+int64_t sum_bytes(uint64_t x) {
+    const uint64_t words = (x & 0x00ff00ff00ff00ffull) + ((x >> 8) & 0x00ff00ff00ff00ffull);
+    return static_cast<int64_t>((words * 0x0001000100010001ull) >> 48);
+}
+
+// In each of the two dwords, weights 0 ... 7 as 0 4 1 5 2 6 3 7: the low halves of its bytes are what one dot
+// product of bytes takes, the high halves what the next one takes.
+Nibbles interleave_halves(Nibbles x) {
+    Nibbles swap = ((x >> 8) ^ x) & 0x0000ff000000ff00ull;
+    x ^= swap ^ (swap << 8);
+    swap = ((x >> 4) ^ x) & 0x00f000f000f000f0ull;
+    return x ^ swap ^ (swap << 4);
+}
+
+// Group g of a stored row; what lies behind the last column is zero.
+std::array<Nibbles, 2> group_nibbles(const uint8_t* stored, int64_t g, int64_t columns) {
+    std::array<Nibbles, 2> halves;
+    std::memcpy(halves.data(), stored + g * (kGroupSize / 2), sizeof(halves));
+    for (int64_t i = columns - g * kGroupSize; i < kGroupSize; ++i) {
+        const int64_t shift = i % 16 * 4;
+        Nibbles& half = halves[static_cast<size_t>(i / 16)];
+        half = (half & ~(Nibbles{15} << shift)) | Nibbles{8} << shift;
+    }
+    return halves;
+}
+
+// In each byte the larger of two, both below 128.
+uint64_t max_bytes(uint64_t a, uint64_t b) {
+    const uint64_t larger = ((((a | (kOnes << 7)) - b) >> 7) & kOnes) * 255;
+    return (a & larger) | (b & ~larger);
+}
+
+// Largest magnitude of a group's weights.
+float largest_magnitude(const std::array<Nibbles, 2>& halves) {
+    uint64_t high = 0;
+    for (const Nibbles half : halves)
+        high = max_bytes(high, max_bytes(distances(half & kLowHalves), distances((half >> 4) & kLowHalves)));
+    for (int shift = 32; shift >= 8; shift /= 2) high = max_bytes(high, high >> shift);
+    return static_cast<float>(high & 255);
+}
+
+void check_finite(int64_t feature, double value) {
+    check(std::isfinite(value), "pack_linear", [&] {
+        return "output feature " + std::to_string(feature) + " has a weight that is NaN or infinite";
+    });
+}
 
 }  // namespace
 
@@ -113,8 +168,7 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
 
 void PackedLinear::pack_row(int64_t n, const float* row) {
     const float high = abs_max(row, in_features_);
-    check(std::isfinite(high), "pack_linear",
-          [&] { return "output feature " + std::to_string(n) + " has a weight that is NaN or infinite"; });
+    check_finite(n, high);
     const int64_t nr = table_->nr;
     uint8_t* column = memory_.data() + n / nr * panel_bytes_ + n % nr * 4;
     const int64_t stride = nr * 4, k = in_features_;
@@ -146,8 +200,7 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
                     std::memcpy(to, &bytes, 4);
                 }
             }
-            reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = scale;
-            reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = sum;
+            set_column(n, scale, sum);
             return;
         }
         case Family::kI16:
@@ -160,43 +213,84 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
 void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
     const int64_t groups = w.groups(), nr = table_->nr, bytes = kGroupSize / 2;
     const auto* stored = static_cast<const uint8_t*>(w.data) + row * groups * bytes;
-    const auto nibble = [&](int64_t k) {  // what lies behind the last column is zero
-        return k < w.cols ? (stored[k / 2] >> (k % 2 * 4)) & 15 : 8;
-    };
+    const uint16_t* scales = w.scales + row * groups;
+    uint8_t* const first = memory_.data() + n / nr * panel_bytes_;
+    std::vector<int32_t> sums(static_cast<size_t>(groups));
     double weighted = 0.0, largest = 0.0;
     int64_t magnitudes = 0;
-    std::vector<int64_t> sums(static_cast<size_t>(groups));
     for (int64_t g = 0; g < groups; ++g) {
-        int64_t magnitude = 0;
-        for (int64_t k = g * kGroupSize; k < (g + 1) * kGroupSize; ++k) {
-            magnitude += std::abs(nibble(k) - 8);
-            sums[static_cast<size_t>(g)] += nibble(k) - 8;
-        }
-        const double scale = std::fabs(half_to_float(w.scales[row * groups + g]));
+        const auto halves = group_nibbles(stored, g, w.cols);
+        const int64_t magnitude = sum_bytes(magnitudes_of(halves[0]) + magnitudes_of(halves[1]));
+        sums[static_cast<size_t>(g)] =
+            static_cast<int32_t>(sum_bytes(pair_sums(halves[0]) + pair_sums(halves[1]))) -
+            8 * static_cast<int32_t>(kGroupSize);
+        const double scale = std::fabs(half_to_float(scales[g]));
         weighted += scale * static_cast<double>(magnitude);
         largest = std::max(largest, scale);
         magnitudes += magnitude;
+        uint8_t* column = first + g * stored_group_bytes(nr) + n % nr * 4;
+        for (const Nibbles half : halves) {
+            const Nibbles shuffled = interleave_halves(half);
+            for (int shift = 0; shift < 64; shift += 32, column += nr * 4) {
+                const auto step = static_cast<uint32_t>(shuffled >> shift);
+                std::memcpy(column, &step, 4);
+            }
+        }
     }
-    check(std::isfinite(weighted) && std::isfinite(largest), "pack_linear",
-          [&] { return "output feature " + std::to_string(n) + " has a weight that is NaN or infinite"; });
+    check_finite(n, weighted + largest);
     // A multiplier is rounded: up to half of every |q| comes on top.
     const double room = 2147483647.0 / 255.0 - 0.5 * static_cast<double>(magnitudes) - 1.0;
     const double step = largest > 0.0 ? std::max(weighted / room, largest / 32767.0) : 1.0;
 
     int64_t sum = 0;
-    uint8_t* panel = memory_.data() + n / nr * panel_bytes_;
-    for (int64_t g = 0; g < groups; ++g, panel += stored_group_bytes(nr)) {
-        uint8_t* column = panel + n % nr * 4;
-        for (int64_t k = g * kGroupSize; k < (g + 1) * kGroupSize; k += 8, column += nr * 4)
-            for (int64_t i = 0; i < 4; ++i)
-                column[i] = static_cast<uint8_t>(nibble(k + i) | nibble(k + 4 + i) << 4);
-        const auto multiplier =
-            static_cast<int16_t>(std::lrint(half_to_float(w.scales[row * groups + g]) / step));
-        std::memcpy(panel + nr * bytes + n % nr * 2, &multiplier, 2);
-        sum += multiplier * sums[static_cast<size_t>(g)];
+    uint8_t* at = first + nr * bytes + n % nr * 2;
+    for (int64_t g = 0; g < groups; ++g, at += stored_group_bytes(nr)) {
+        const auto multiplier = static_cast<int16_t>(std::lrint(half_to_float(scales[g]) / step));
+        std::memcpy(at, &multiplier, 2);
+        sum += multiplier * static_cast<int64_t>(sums[static_cast<size_t>(g)]);
     }
-    reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = static_cast<float>(step);
-    reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = static_cast<int32_t>(sum);
+    set_column(n, static_cast<float>(step), static_cast<int32_t>(sum));
+}
+
+// What pack_row makes of the dequantised row: of a group's values there are sixteen.
+void PackedLinear::requantise_q4_row(int64_t n, const WeightView& w, int64_t row) {
+    const int64_t groups = w.groups(), stride = table_->nr * 4;
+    const auto* stored = static_cast<const uint8_t*>(w.data) + row * groups * (kGroupSize / 2);
+    const uint16_t* scales = w.scales + row * groups;
+    float high = 0.0f;
+    for (int64_t g = 0; g < groups; ++g) {
+        const float value =
+            std::fabs(half_to_float(scales[g])) * largest_magnitude(group_nibbles(stored, g, w.cols));
+        check_finite(n, value);
+        high = std::max(high, value);
+    }
+    const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
+    uint8_t* column = memory_.data() + n / table_->nr * panel_bytes_ + n % table_->nr * 4;
+    int32_t sum = 0;
+    for (int64_t g = 0; g < groups; ++g) {
+        const float group_scale = half_to_float(scales[g]);
+        int32_t values[16];
+        for (int32_t i = 0; i < 16; ++i)
+            values[i] = round_to_int(group_scale * static_cast<float>(i - 8) * inverse);
+        const int64_t steps = std::min(kGroupSize / 4, steps_ - g * (kGroupSize / 4));
+        const auto halves = group_nibbles(stored, g, w.cols);
+        for (int64_t step = 0; step < steps; ++step, column += stride) {
+            const auto four = static_cast<uint32_t>(halves[step / 4] >> (step % 4 * 16));
+            uint32_t bytes = 0;
+            for (int i = 0; i < 4; ++i) {
+                const int32_t value = values[(four >> (4 * i)) & 15];
+                sum += value;
+                bytes |= static_cast<uint32_t>(value & 255) << (8 * i);
+            }
+            std::memcpy(column, &bytes, 4);
+        }
+    }
+    set_column(n, scale, sum);
+}
+
+void PackedLinear::set_column(int64_t n, float scale, int32_t sum) {
+    reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = scale;
+    reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = sum;
 }
 
 void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {
@@ -217,10 +311,12 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
         for (int64_t n = begin; n < end; ++n) {
             if (grouped) {
                 pack_q4_row(at + n, weight, n);
-                continue;
+            } else if (family_ == Family::kI8 && weight.kind == WeightKind::kQ4) {
+                requantise_q4_row(at + n, weight, n);
+            } else {
+                dequantise_row(weight, n, row.data());
+                pack_row(at + n, row.data());
             }
-            dequantise_row(weight, n, row.data());
-            pack_row(at + n, row.data());
         }
     });
     rows_set_ += weight.rows;

@@ -158,6 +158,7 @@ class VideoClassifier:
         self._file = model.file
         self._engine = engine
         self._model = model.architecture.build(model.config, model.file.tensors, engine)
+        model.file.let_go()  # the model has packed its own
         self.config: Config = model.config
         self.preprocessing: Preprocessing = model.preprocessing
         self.architecture: str = model.architecture.name

@@ -175,8 +175,11 @@ class TransformerBlock:
     def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         """Add the attention to x, in place; return the rows that go on."""
         keys, values, queries = self._project(x, workspace, sequences)
-        x = x if self._query is None else x[:: x.shape[0] // sequences]
-        attended = workspace.floats("attended", x.shape[0], self._config.embed_dim)
+        # What is attended to lies over the keys, which have been read by then.
+        attended = keys.transpose(2, 0, 1, 3).reshape(x.shape)
+        if self._query is not None:
+            x = x[:: x.shape[0] // sequences]
+            attended = attended[: x.shape[0]]
         self._engine.attention(queries, keys, values, attended)
         self._engine.linear(attended, self._proj, x, residual=x)
         return x

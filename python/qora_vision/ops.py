@@ -268,7 +268,8 @@ class Engine:
         """Out = softmax(scale q kᵀ) v for each head, streamed over the keys.
 
         q is (batch, queries, heads, head_dim), k and v (batch, keys, heads, head_dim), any strides but a
-        contiguous last axis; out (batch * queries, heads * head_dim). scale: head_dim ** -0.5 when None.
+        contiguous last axis; out (batch * queries, heads * head_dim) may lie over k and v. scale: head_dim **
+        -0.5 when None.
         """
         factor = float(q.shape[-1]) ** -0.5 if scale is None else scale
         _core.attention(q, k, v, factor, self.attention_family, self.isa, out, self._threads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,17 @@ class ModelFile(ModelDescription):
     tensors
         Name to float32 or float16 array, or `QuantizedTensor`. When read from a file the arrays are read-only
         views of the mapped file, which stays mapped as long as one of them lives.
+    mapped
+        That file, if it was read from one.
     """
 
     tensors: Mapping[str, Tensor]
+    mapped: MappedFile | None = field(default=None, repr=False, compare=False)
+
+    def let_go(self) -> None:
+        """Give back the memory of the mapped file's pages; they are read again when a tensor is."""
+        if self.mapped is not None:
+            self.mapped.release(0, self.mapped.size)
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def read_model(path: str | Path, *, verify: bool = True) -> ModelFile:
                 tensors[name] = QuantizedTensor(info.kind, info.shape, arrays[name], scales)
             else:
                 tensors[name] = arrays[name]
-    return ModelFile(**vars(header.description), tensors=tensors)
+    return ModelFile(**vars(header.description), tensors=tensors, mapped=file)
 
 
 def read_header(path: str | Path) -> ModelHeader:
