@@ -65,7 +65,8 @@ def load(
         file; a Hugging Face checkpoint directory: `config.json`, optionally
         `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards; or,
         where there is no such path, a model of the Hugging Face hub as "owner/name" or "owner/name@revision".
-        That is downloaded once, and its quantised form is kept in a cache.
+        Or the https:// address of an original checkpoint, with "#sha256=..." behind it to pin its content.
+        Both are downloaded once, and their quantised form is kept in a cache.
     weights
         Precision to store a checkpoint's weights in: "q4" (the default), "q8", "f16" or "f32". A
         `.qora-vision` file and a bundled model keep their own.

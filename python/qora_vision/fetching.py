@@ -1,14 +1,25 @@
-"""From a path or a name on the hub to a model: the latter is fetched and converted once, then cached."""
+"""From a path, a name on the hub or an address to a model: what is fetched is converted once, then cached."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 from qora_vision.bundled import find_bundled, load_bundled
 from qora_vision.errors import ModelFileError
-from qora_vision.hub import Listing, ModelCache, Reference, download, find_listing, parse_reference
+from qora_vision.hub import (
+    ModelCache,
+    Reference,
+    Url,
+    download,
+    download_url,
+    find_listing,
+    parse_reference,
+    parse_url,
+)
 from qora_vision.loading import (
     PROCESSOR_FILES,
     LoadedModel,
@@ -19,7 +30,7 @@ from qora_vision.loading import (
     load_model,
     read_own_file,
 )
-from qora_vision.weights.checkpoints import FILE_NAMES
+from qora_vision.weights.checkpoints import FILE_NAMES, is_checkpoint_name
 from qora_vision.weights.format import write_model
 
 
@@ -31,36 +42,51 @@ def load_source(
     threads: int,
     progress: Progress | None,
 ) -> LoadedModel:
-    """Load a bundled model, a path, or where there is none, a model of the hub; see `qora_vision.load`."""
+    """Load a bundled model, an address, a path, or where there is none, a model of the hub.
+
+    See `qora_vision.load`.
+    """
     bundled = find_bundled(src)
     if bundled is not None:
         return load_bundled(bundled, weights=weights, value_range=value_range, progress=progress)
-    reference = parse_reference(src) if isinstance(src, str) and not Path(src).exists() else None
-    if reference is None:
-        return load_model(
-            Path(src), weights=weights, value_range=value_range, threads=threads, progress=progress
-        )
-    return load_from_hub(
-        reference,
-        weights=weights or "q4",
-        value_range=value_range or "original",
-        threads=threads,
-        progress=progress,
-    )
+    conversion = Conversion(weights or "q4", value_range or "original", threads, progress)
+    if isinstance(src, str):
+        if (url := parse_url(src)) is not None:
+            return load_from_url(url, conversion)
+        if not Path(src).exists() and (reference := parse_reference(src)) is not None:
+            return load_from_hub(reference, conversion)
+    return load_model(Path(src), weights=weights, value_range=value_range, threads=threads, progress=progress)
 
 
-def load_from_hub(
-    reference: Reference,
-    *,
-    weights: Weights,
-    value_range: ValueRange,
-    threads: int,
-    progress: Progress | None,
-) -> LoadedModel:
+@dataclass(frozen=True)
+class Conversion:
+    """How a checkpoint becomes a model; see `qora_vision.load`."""
+
+    weights: Weights = "q4"
+    value_range: ValueRange = "original"
+    threads: int = 0
+    progress: Progress | None = None
+
+    @property
+    def precision(self) -> str:
+        """What it is called in the cache."""
+        return f"{self.weights}-hf" if self.value_range == "hf" else self.weights
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the cache keeps the result: a copy of what is not quantised would gain nothing."""
+        return self.weights in ("q4", "q8")
+
+    def of(self, checkpoint: Path) -> LoadedModel:
+        """Convert."""
+        return import_checkpoint(checkpoint, self.weights, self.value_range, self.threads, self.progress)
+
+
+def load_from_hub(reference: Reference, conversion: Conversion) -> LoadedModel:
     """Load a model of the hub.
 
     Quantised weights are converted once and kept in `ModelCache`, where every later call finds them, also
-    offline. f16 and f32 weights are read from the download itself: a second copy would gain nothing.
+    offline. f16 and f32 weights are read from the download itself.
 
     Raises
     ------
@@ -73,18 +99,64 @@ def load_from_hub(
     """
     cache = ModelCache()
     listing = find_listing(reference, cache.commit_of(reference))
-    if weights not in ("q4", "q8"):
-        return _convert(listing, weights, value_range, threads, progress)
-    path = cache.file_of(reference, listing.commit, f"{weights}-hf" if value_range == "hf" else weights)
+
+    def convert() -> LoadedModel:
+        names = ("config.json", *PROCESSOR_FILES)
+        model = conversion.of(download(listing, names, FILE_NAMES, conversion.progress))
+        licence = {"licence": listing.licence} if listing.licence else {}
+        return _from(model, source=reference.repository, revision=listing.commit, **licence)
+
+    if not conversion.is_kept:
+        return convert()
+    model = _kept(cache, cache.file_of(reference, listing.commit, conversion.precision), convert)
+    cache.remember(reference, listing.commit)
+    return model
+
+
+def load_from_url(url: Url, conversion: Conversion) -> LoadedModel:
+    """Load the checkpoint of an original implementation from its address.
+
+    What is at an address is taken not to change: once its quantised form is in the cache, nothing is asked of
+    the server, and the download, which may be many times larger, is removed. f16 and f32 weights are read
+    from the download, which stays.
+
+    Raises
+    ------
+    ValueError
+        If the address names no such file.
+    DownloadError, CheckpointError, OSError
+        As `load_from_hub` does.
+    """
+    if not is_checkpoint_name(url.file_name):
+        raise ValueError(
+            f"{url.address}: expected the address of a checkpoint file (.pth, .pyth, .pt, .ckpt, .npz, "
+            ".msgpack or scenic's file called checkpoint); download anything else by hand and give its path"
+        )
+    cache = ModelCache()
+    folder = cache.directory / "downloads" / url.key
+
+    def convert() -> LoadedModel:
+        checkpoint = download_url(url, folder, conversion.progress)
+        return _from(conversion.of(checkpoint), source=url.address)
+
+    if not conversion.is_kept:
+        with cache.locked(folder):
+            return convert()
+    model = _kept(cache, cache.file_of(url.reference, url.key, conversion.precision), convert)
+    shutil.rmtree(folder, ignore_errors=True)
+    return model
+
+
+def _kept(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
+    """Read a converted file of the cache, which is made if it is not there."""
     model = _read_cached(path)
     if model is None:
         # Of two processes that start at once the second waits, and finds what the first has made.
         with cache.locked(path):
             model = _read_cached(path)
             if model is None:
-                write_model(path, _convert(listing, weights, value_range, threads, progress).file)
+                write_model(path, convert().file)
                 model = read_own_file(path)
-    cache.remember(reference, listing.commit)
     return model
 
 
@@ -99,19 +171,6 @@ def _read_cached(path: Path) -> LoadedModel | None:
         return None
 
 
-def _convert(
-    listing: Listing,
-    weights: Weights,
-    value_range: ValueRange,
-    threads: int,
-    progress: Progress | None,
-) -> LoadedModel:
-    directory = download(listing, ("config.json", *PROCESSOR_FILES), FILE_NAMES, progress)
-    model = import_checkpoint(directory, weights, value_range, threads, progress)
-    provenance = {
-        **model.file.provenance,
-        "source": listing.reference.repository,
-        "revision": listing.commit,
-        **({"licence": listing.licence} if listing.licence else {}),
-    }
-    return replace(model, file=replace(model.file, provenance=provenance))
+def _from(model: LoadedModel, **provenance: str) -> LoadedModel:
+    """Note where a model comes from."""
+    return replace(model, file=replace(model.file, provenance={**model.file.provenance, **provenance}))

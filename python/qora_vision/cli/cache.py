@@ -1,4 +1,4 @@
-"""`qora-vision cache`: what was converted from the hub, and how to be rid of it."""
+"""`qora-vision cache`: what was fetched and converted, and how to be rid of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, format_bytes, print_json
 
 DESCRIPTION = """\
-List or clear the models that were fetched from the Hugging Face hub and
-converted. The original checkpoints lie in huggingface_hub's own cache, which
+List or clear the models that were fetched from the Hugging Face hub or from an
+address and converted. The original checkpoints lie in huggingface_hub's own cache, which
 `hf cache` lists and clears.
 """
 
@@ -33,7 +33,10 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("action", choices=("list", "clear"), help="what to do")
     parser.add_argument(
-        "repository", nargs="?", metavar="OWNER/NAME", help="with clear: only what was made of this model"
+        "repository",
+        nargs="?",
+        metavar="OWNER/NAME",
+        help="with clear: only what was made of this model (as the list calls it)",
     )
     add_json_option(parser, "the models as a JSON object")
     parser.set_defaults(run=run, parser=parser)

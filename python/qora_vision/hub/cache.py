@@ -31,6 +31,8 @@ class CachedModel:
 class ModelCache:
     """A directory `models/OWNER--NAME/COMMIT-PRECISION.qora-vision` with the commits of revisions beside.
 
+    What came from an address has its host as owner, its path as name, and its `Url.key` as commit.
+
     Parameters
     ----------
     directory
@@ -76,14 +78,13 @@ class ModelCache:
         for path in sorted(self._models.glob(f"*/*{SUFFIX}")):
             commit, _, precision = path.name.removesuffix(SUFFIX).partition("-")
             owner, _, name = path.parent.name.partition("--")
+            repository = f"{owner}/{unquote(name)}"
             revisions = tuple(
                 unquote(file.name)
                 for file in sorted((path.parent / "revisions").glob("*"))
                 if file.read_text("ascii", "replace").strip() == commit
             )
-            found.append(
-                CachedModel(f"{owner}/{name}", revisions, commit, precision, path.stat().st_size, path)
-            )
+            found.append(CachedModel(repository, revisions, commit, precision, path.stat().st_size, path))
         return found
 
     def clear(self, repository: str | None = None) -> list[CachedModel]:
@@ -107,7 +108,8 @@ class ModelCache:
         return removed
 
     def _folder(self, repository: str) -> Path:
-        return self._models / repository.replace("/", "--")
+        owner, _, name = repository.partition("/")
+        return self._models / f"{owner}--{quote(name, safe='')}"
 
     def _revision_file(self, reference: Reference) -> Path:
         return self._folder(reference.repository) / "revisions" / quote(reference.revision, safe="")

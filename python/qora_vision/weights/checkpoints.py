@@ -121,8 +121,12 @@ class Checkpoint:
 
 def is_checkpoint_file(path: Path) -> bool:
     """Whether a path names a single file of an original implementation: by its suffix, or scenic's name."""
-    originals = (*TORCH_SUFFIXES, *FLAX_SUFFIXES, *NUMPY_SUFFIXES)
-    return path.is_file() and (path.suffix in originals or path.name == FLAX_NAME)
+    return path.is_file() and is_checkpoint_name(path.name)
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a file of this name can be a checkpoint of an original implementation."""
+    return name == FLAX_NAME or name.endswith((*TORCH_SUFFIXES, *FLAX_SUFFIXES, *NUMPY_SUFFIXES))
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
