@@ -62,8 +62,9 @@ def add_parser(verbs: Verbs) -> None:
         "--model",
         metavar="M",
         default=os.environ.get(MODEL_VARIABLE),
-        help=".qora-vision file, checkpoint directory or file, OWNER/NAME[@REVISION] on the Hugging Face hub, "
-        f"address of an original checkpoint, or bundled model (default: ${MODEL_VARIABLE}, or else {DEFAULT_MODEL}, which is bundled)",
+        help=".qora-vision file, checkpoint directory or file, OWNER/NAME[@REVISION] on the Hugging Face "
+        "hub, address of an original checkpoint, or bundled model (default: "
+        f"${MODEL_VARIABLE}, or else {DEFAULT_MODEL}, which is bundled)",
     )
     parser.add_argument(
         "--top-k",

@@ -33,8 +33,8 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "source",
         metavar="SRC",
-        help="checkpoint directory or file, OWNER/NAME on the Hugging Face hub, address of an original checkpoint, "
-        "or .qora-vision file",
+        help="checkpoint directory or file, OWNER/NAME on the Hugging Face hub, address of an original "
+        "checkpoint, or .qora-vision file",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="file to write")
     parser.add_argument(
