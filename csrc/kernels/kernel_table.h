@@ -176,6 +176,7 @@ struct FamilyKernels {
     int (*key_column)(int i);
     ExpandFn expand;       // null where panels are stored as operands
     ScoreBiasFn add_bias;  // null like softmax
+    TileFn half_tile;      // of nr / 2 columns, for values of short heads; null like softmax
 };
 
 struct KernelTable {

@@ -14,22 +14,28 @@
 namespace qora {
 namespace {
 
+// In place of a number of vectors: the tile of the q4 family.
+constexpr int kGrouped = 0;
+
 // The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
-template <class V, class Dot, int MaxRows, bool Grouped = false>
+template <class V, class Dot, int MaxRows, int Vectors = V::kTileVectors>
 void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
           ptrdiff_t c_stride, bool accumulate) {
     if constexpr (MaxRows > 1) {
         if (rows < MaxRows)
-            return tile<V, Dot, MaxRows - 1, Grouped>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
+            return tile<V, Dot, MaxRows - 1, Vectors>(a, a_stride, b, steps, rows, c, c_stride, accumulate);
     }
     const auto* left = static_cast<const uint8_t*>(a);
     const auto* right = static_cast<const uint8_t*>(b);
     auto* sums = static_cast<uint8_t*>(c);
-    if constexpr (Grouped)
+    if constexpr (Vectors == kGrouped)
         grouped_tile<V, Dot, MaxRows>(left, a_stride, right, steps, sums, c_stride, accumulate);
     else
-        dot_tile<V, Dot, MaxRows>(left, a_stride, right, steps, sums, c_stride, accumulate);
+        dot_tile<V, Dot, MaxRows, Vectors>(left, a_stride, right, steps, sums, c_stride, accumulate);
 }
+
+template <class V, class Dot, int MaxRows>
+constexpr TileFn half_tile = tile<V, Dot, MaxRows, V::kTileVectors / 2>;
 
 template <class V, class DotQ4 = GroupedI8<V>>
 constexpr KernelTable make_table(Family auto_float, Family auto_attention, Family auto_q4 = Family::kI8) {
@@ -37,15 +43,18 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         /*nr=*/V::kWidth * V::kTileVectors,
         {
             {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>,
-             softmax<V, FloatFamily<V, StoreF32<V>>, V::kRowsF32>, same_column, nullptr, add_float_bias<V>},
+             softmax<V, FloatFamily<V, StoreF32<V>>, V::kRowsF32>, same_column, nullptr, add_float_bias<V>,
+             half_tile<V, typename V::DotF32, V::kRowsF32>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
-             softmax<V, FloatFamily<V, StoreBf16<V>>, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>},
+             softmax<V, FloatFamily<V, StoreBf16<V>>, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>,
+             half_tile<V, typename V::DotBf16, V::kRowsBf16>},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
-             softmax<V, WordFamily<V>, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>},
+             softmax<V, WordFamily<V>, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>,
+             half_tile<V, typename V::DotI16, V::kRowsI16>},
             {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr, same_column,
-             nullptr, nullptr},
-            {tile<V, DotQ4, DotQ4::kRows, true>, DotQ4::kRows, encode_row_i8<V>, nullptr, same_column,
-             expand_q4<V, DotQ4>, nullptr},
+             nullptr, nullptr, nullptr},
+            {tile<V, DotQ4, DotQ4::kRows, kGrouped>, DotQ4::kRows, encode_row_i8<V>, nullptr, same_column,
+             expand_q4<V, DotQ4>, nullptr, nullptr},
         },
         auto_q4,
         /*auto_q8=*/Family::kI8,

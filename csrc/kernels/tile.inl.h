@@ -21,13 +21,12 @@
 namespace qora {
 namespace {
 
-// Rows x nr accumulators live in registers for the whole reduction: each step loads a row of B and broadcasts
-// one dword of A for each row. Not inlined, because inside a larger function GCC spills the accumulators;
-// every loop over them is unrolled, because otherwise they stay in memory.
-template <class V, class Dot, int Rows>
+// Rows x Vectors accumulators live in registers for the whole reduction: each step loads a row of B and
+// broadcasts one dword of A for each row. Not inlined, because inside a larger function GCC spills the
+// accumulators; every loop over them is unrolled, because otherwise they stay in memory.
+template <class V, class Dot, int Rows, int Vectors = V::kTileVectors>
 QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
                             ptrdiff_t c_stride, bool accumulate) {
-    constexpr int Vectors = V::kTileVectors;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
     Acc acc[Rows][Vectors];

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/parallel.h"
+#include "core/prefetch.h"
 
 namespace qora {
 namespace {
@@ -55,23 +56,10 @@ Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNo
     return {data, stride, scales, rows};
 }
 
-void prefetch(const uint8_t* begin, const uint8_t* end) {
-#if defined(__GNUC__)
-    for (; begin < end; begin += 64) __builtin_prefetch(begin, 0, 2);
-#else
-    static_cast<void>(begin), static_cast<void>(end);
-#endif
-}
-
 // Lines that an epilogue will write: asked for while the tile before it computes, they need not be waited
 // for.
 void prefetch_rows(const uint8_t* begin, int64_t bytes, int64_t stride, int64_t rows) {
-#if defined(__GNUC__)
-    for (int64_t r = 0; r < rows; ++r)
-        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(begin + r * stride + i, 1, 3);
-#else
-    static_cast<void>(begin), static_cast<void>(bytes), static_cast<void>(stride), static_cast<void>(rows);
-#endif
+    for (int64_t r = 0; r < rows; ++r) prefetch_write(begin + r * stride, begin + r * stride + bytes);
 }
 
 // Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual)

@@ -5,11 +5,15 @@
 #include <cstring>
 #include <limits>
 
+#include "core/prefetch.h"
+
 namespace qora {
 namespace {
 
 // Keys that share a softmax step; a multiple of every tile's columns.
 constexpr int64_t kBlockKeys = 256;
+// Rows between asking for one and reading it.
+constexpr int64_t kRowsAhead = 12;
 static_assert(kBlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
 
 // Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
@@ -31,11 +35,20 @@ Scratch& scratch() {
     return instance;
 }
 
+// Asks for a row that comes soon: rows in any order surprise the hardware.
+void ask_for(const HeadLayout& l, const HeadRows& rows, int64_t r) {
+    if (r + kRowsAhead >= rows.count) return;
+    const uint8_t* row = rows.at(r + kRowsAhead);
+    prefetch(row, row + l.head_dim * static_cast<int64_t>(dtype_size(rows.dtype)));
+}
+
 // Largest |x| of each channel over all rows; NaN where a row is not finite.
 void channel_maxima(const HeadLayout& l, const HeadRows& rows, float* buffer, float* maxima) {
     std::fill(maxima, maxima + l.head_dim, 0.0f);
-    for (int64_t r = 0; r < rows.count; ++r)
+    for (int64_t r = 0; r < rows.count; ++r) {
+        ask_for(l, rows, r);
         l.table.abs_max(float_row(l.table, rows, l.head_dim, r, buffer), l.head_dim, maxima);
+    }
 }
 
 // A row as dwords of the family, zero behind head_dim. `factors` (per channel) are for i16 alone.
@@ -78,12 +91,15 @@ void encode_query(const HeadLayout& l, const float* row, float unit, bool biased
 HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
     : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
     const int64_t kr = family_kr(f), nr = t.nr;
+    const bool is_short = dim <= nr / 2;
+    value_tile = is_short ? kernels.half_tile : kernels.tile;
+    value_nr = is_short ? nr / 2 : nr;
     d_steps = ceil_div(dim, kr);
     key_steps = ceil_div(keys, kr);
     key_panels = ceil_div(keys, nr);
-    d_panels = ceil_div(dim, nr);
+    d_panels = ceil_div(dim, value_nr);
     key_panel_bytes = d_steps * nr * 4;
-    value_panel_bytes = key_steps * nr * 4;
+    value_panel_bytes = key_steps * value_nr * 4;
     head_bytes = round_up(key_panels * key_panel_bytes + d_panels * value_panel_bytes + dim * 4, 64);
 }
 
@@ -111,6 +127,7 @@ PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, 
     if (l.family == Family::kI16) {
         float longest = 0.0f;
         for (int64_t key = 0; key < l.key_rows; ++key) {
+            ask_for(l, k, key);
             const float norm = l.table.norm(float_row(l.table, k, l.head_dim, key, row), l.head_dim);
             longest = norm > longest || std::isnan(norm) ? norm : longest;
         }
@@ -147,15 +164,16 @@ PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, 
                 std::memset(encoded + i * padded * 4, 0, static_cast<size_t>(padded) * 4);
         }
         for (int64_t p = 0; p < l.d_panels; ++p) {
-            uint8_t* to = packed.values + p * l.value_panel_bytes + step * nr * 4;
-            const uint8_t* even = encoded + p * nr * bytes;  // nr divides 64, to which rows are padded
+            uint8_t* to = packed.values + p * l.value_panel_bytes + step * l.value_nr * 4;
+            // value_nr divides 64, to which rows are padded.
+            const uint8_t* even = encoded + p * l.value_nr * bytes;
             if (kr == 1) {
-                std::memcpy(to, even, static_cast<size_t>(nr) * 4);
+                std::memcpy(to, even, static_cast<size_t>(l.value_nr) * 4);
             } else {
                 const auto* a = reinterpret_cast<const uint16_t*>(even);
                 const auto* c = reinterpret_cast<const uint16_t*>(even + padded * 4);
                 auto* pairs = reinterpret_cast<uint32_t*>(to);
-                for (int64_t d = 0; d < nr; ++d) pairs[d] = a[d] | static_cast<uint32_t>(c[d]) << 16;
+                for (int64_t d = 0; d < l.value_nr; ++d) pairs[d] = a[d] | static_cast<uint32_t>(c[d]) << 16;
             }
         }
     }
@@ -168,7 +186,8 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     const KernelTable& table = l.table;
     const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = q.count;
     const int64_t padded = round_up(l.head_dim, 64), q_stride = padded * family_bytes(l.family);
-    const int64_t width = l.d_panels * nr, weight_stride = kBlockKeys * family_bytes(l.family);
+    const int64_t value_nr = l.value_nr, width = l.d_panels * value_nr,
+                  weight_stride = kBlockKeys * family_bytes(l.family);
     const bool integer = family_is_integer(l.family);
 
     auto* row = s.rows.ensure<float>(padded);
@@ -179,6 +198,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
     int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
     for (int64_t r = 0; r < rows; ++r) {
+        ask_for(l, q, r);
         encode_query(l, float_row(table, q, l.head_dim, r, row), scale * kLog2E * head.key_scale,
                      bias != nullptr, queries + r * q_stride, row_scales + r, row_shifts + r);
         if (bias == nullptr) continue;
@@ -187,8 +207,8 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     }
 
     auto* scores = s.scores.ensure<uint8_t>(mr * kBlockKeys * 4);
-    auto* products = s.products.ensure<uint8_t>(2 * mr * nr * 4);
-    uint8_t* rest = products + mr * nr * 4;
+    auto* products = s.products.ensure<uint8_t>(2 * mr * value_nr * 4);
+    uint8_t* rest = products + mr * value_nr * 4;
     auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
     auto* output = s.output.ensure<float>(rows * width);
     auto* running_max = s.state.ensure<float>(2 * rows + 3 * mr);
@@ -220,6 +240,9 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
         softmax.keys = static_cast<int>(keys);
         for (int64_t r = 0; r < rows; r += mr) {
             const int tile_rows = static_cast<int>(std::min(mr, rows - r));
+            for (int64_t i = r; key + keys == l.key_rows && i < r + tile_rows; ++i)
+                prefetch_write(out.at(i),
+                               out.at(i) + l.head_dim * static_cast<int64_t>(dtype_size(out.dtype)));
             const uint8_t* panel = block;
             for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
                 l.kernels.tile(queries + r * q_stride, q_stride, panel, l.d_steps, tile_rows, scores + n * 4,
@@ -246,17 +269,18 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             const int64_t first_steps = whole ? key_steps : std::min(key_steps, kI16ProductKeys / kr);
             for (int64_t p = 0; p < l.d_panels; ++p) {
                 const uint8_t* panel = values + p * l.value_panel_bytes;
-                l.kernels.tile(weights, weight_stride, panel, first_steps, tile_rows, products, nr * 4,
-                               false);
+                l.value_tile(weights, weight_stride, panel, first_steps, tile_rows, products, value_nr * 4,
+                             false);
                 if (first_steps < key_steps)
-                    l.kernels.tile(weights + first_steps * 4, weight_stride, panel + first_steps * nr * 4,
-                                   key_steps - first_steps, tile_rows, rest, nr * 4, false);
-                table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, nr, tile_rows,
-                             static_cast<int>(nr), integer, keep, gain, output + r * width + p * nr, width});
+                    l.value_tile(weights + first_steps * 4, weight_stride, panel + first_steps * value_nr * 4,
+                                 key_steps - first_steps, tile_rows, rest, value_nr * 4, false);
+                table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, value_nr,
+                             tile_rows, static_cast<int>(value_nr), integer, keep, gain,
+                             output + r * width + p * value_nr, width});
             }
         }
         block += kBlockKeys / nr * l.key_panel_bytes;
-        values += kBlockKeys / kr * nr * 4;
+        values += kBlockKeys / kr * value_nr * 4;
     }
     for (int64_t r = 0; r < rows; ++r) {
         const float inverse = 1.0f / running_sum[r];

@@ -9,8 +9,8 @@ namespace qora {
 // Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
 constexpr int64_t kBlockQueries = 96;
 
-// One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / nr][key
-// step][nr].
+// One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / value_nr][key
+// step][value_nr].
 struct PackedHead {
     uint8_t* keys;
     uint8_t* values;
@@ -24,6 +24,8 @@ struct HeadLayout {
     const FamilyKernels& kernels;
     Family family;
     int64_t head_dim, key_rows;
+    TileFn value_tile;  // of value_nr columns: half as many as other tiles where a head fills no more
+    int64_t value_nr;
     int64_t d_steps, key_steps, key_panels, d_panels, key_panel_bytes, value_panel_bytes, head_bytes;
 
     HeadLayout(const KernelTable& table, Family family, int64_t head_dim, int64_t key_rows);

@@ -58,24 +58,31 @@ struct WindowMap {
             for (size_t d = 0; d < 3; ++d)
                 far_side[static_cast<size_t>(i)] |= (at[d] >= window[d] - shift[d]) << d;
         }
+        // Along each dimension, where the token at each place of the rolled grid comes from; -1 = from
+        // nowhere.
+        std::array<std::vector<int64_t>, 3> from;
+        for (size_t d = 0; d < 3; ++d) {
+            const int64_t padded = counts[d] * window[d];
+            for (int64_t x = 0; x < padded; ++x) {
+                const int64_t at = (x + shift[d]) % padded;
+                from[d].push_back(at < w.grid[d] ? at : -1);
+            }
+        }
         order.reserve(static_cast<size_t>(windows * tokens));
         ends.resize(static_cast<size_t>(windows));
         for (int64_t n = 0; n < windows; ++n) {
             const Windows::Size number = unravel(n, counts);
             for (size_t d = 0; d < 3; ++d)
                 ends[static_cast<size_t>(n)] |= (shift[d] > 0 && number[d] == counts[d] - 1) << d;
-            for (int64_t i = 0; i < tokens; ++i) {
-                const Windows::Size at = unravel(i, window);
-                int64_t row = 0;
-                bool inside = true;
-                for (size_t d = 0; d < 3; ++d) {
-                    const int64_t padded = counts[d] * window[d];
-                    const int64_t x = (number[d] * window[d] + at[d] + shift[d]) % padded;
-                    inside = inside && x < w.grid[d];
-                    row = row * w.grid[d] + x;
-                }
-                order.push_back(inside ? row : missing);
-            }
+            const auto rows_of = [&](size_t d) { return from[d].data() + number[d] * window[d]; };
+            const int64_t *times = rows_of(0), *heights = rows_of(1), *widths = rows_of(2);
+            for (int64_t t = 0; t < window[0]; ++t)
+                for (int64_t y = 0; y < window[1]; ++y)
+                    for (int64_t x = 0; x < window[2]; ++x) {
+                        const bool inside = times[t] >= 0 && heights[y] >= 0 && widths[x] >= 0;
+                        const int64_t row = (times[t] * w.grid[1] + heights[y]) * w.grid[2] + widths[x];
+                        order.push_back(inside ? row : missing);
+                    }
         }
     }
 };
@@ -85,7 +92,7 @@ uint32_t biased(Family family, float value) {
     const float octaves = value * kLog2E;
     uint32_t bits;
     if (family == Family::kI16) {
-        const auto steps = static_cast<int32_t>(std::nearbyint(octaves * (1 << kI16ScoreBits)));
+        const auto steps = static_cast<int32_t>(std::lrint(octaves * (1 << kI16ScoreBits)));
         std::memcpy(&bits, &steps, 4);
     } else {
         std::memcpy(&bits, &octaves, 4);
