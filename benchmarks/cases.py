@@ -42,6 +42,8 @@ CASES = {
                 "intermediate_size": 768,
             },
         ),
+        Case("videomae-b", "VideoMAE-B, 16 frames, 1568 tokens", "videomae", {}),
+        Case("timesformer-b", "TimeSformer-B, divided attention, 8 frames, 1569 tokens", "timesformer", {}),
         Case(
             "vjepa2-l",
             "V-JEPA 2 ViT-L with its pooler, 16 frames of 256 px, 2048 tokens",

@@ -64,10 +64,19 @@ def peak_rss() -> float | None:
 
     Read from /proc and not by `getrusage`, whose figure a process inherits from the one that started it.
     """
+    return _status("VmHWM")
+
+
+def resident() -> float | None:
+    """Return the memory that this process holds now, in megabytes; None where the system does not say."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> float | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024 / 1e6
 
 

@@ -10,15 +10,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
 
 from qora_vision.errors import DownloadError
 from qora_vision.hub.reference import Reference
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 Progress = Callable[[int, int, str], None]
 
@@ -103,6 +103,9 @@ def download_url(url: Url, directory: Path, progress: Progress | None = None) ->
     DownloadError
         If it cannot be fetched; the message says why and what to do.
     """
+    from http.client import HTTPException  # slow to import, and needed by downloads alone
+    from urllib.error import HTTPError, URLError
+
     path = directory / url.file_name
     part = path.with_name(f"{path.name}.part")
     if path.exists():
@@ -144,6 +147,9 @@ class _Transfer:
         self._url = url
         self._file = file
         self._progress = progress
+        self._begin()
+
+    def _begin(self) -> None:
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         self._done = 0
 
@@ -162,17 +168,20 @@ class _Transfer:
             time.sleep(attempt)
 
     def _open(self) -> HTTPResponse:
+        from urllib.request import Request, urlopen
+
         headers = {"User-Agent": "qora-vision"} | ({"Range": f"bytes={self._done}-"} if self._done else {})
         response: HTTPResponse = urlopen(Request(self._url.address, headers=headers), timeout=_TIMEOUT)
         if self._done and response.status != 206:  # it begins again
             self._file.seek(0)
             self._file.truncate()
-            self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-            self._done = 0
+            self._begin()
         return response
 
     def _receive(self, response: HTTPResponse, total: int) -> Exception | None:
         """Take what comes; return what ended it early, if that was said."""
+        from http.client import HTTPException
+
         while True:
             try:
                 chunk = response.read(_CHUNK)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +46,7 @@ def replace_path(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     # Short enough for every file system, whatever the length of the target's name.
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}{suffix}")
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}{suffix}")
     try:
         mode = target.stat().st_mode if target.exists() else None
         if mode is not None and not stat.S_ISREG(mode):
