@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from live_reference import close, keeps_its_promises, maker
 from numpy.typing import NDArray
+from published import setting
 
 import qora_vision
 from qora_vision.models.video_swin import VideoSwinConfig
@@ -132,3 +133,12 @@ def test_swin_t_at_full_size(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "swin3d_t.pth")
     clip = random_clip((32, 3, 224, 224), 31)
     keeps_its_promises(tmp_path / "swin3d_t.pth", clip, reference_logits(model, clip))
+
+
+def test_a_published_file_gives_the_logits_of_torchvision() -> None:
+    """With QORA_TEST_VIDEO_SWIN=FILE, such as swin3d_b_22k-7c6ae6fa.pth as downloaded."""
+    path = setting("QORA_TEST_VIDEO_SWIN", "a file swin3d_*.pth of torchvision")
+    model = getattr(torchvision_swin.import_swin(), path.name[: len("swin3d_t")])().eval()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    clip = random_clip((32, 3, 224, 224), 32)
+    keeps_its_promises(path, clip, reference_logits(model, clip))
