@@ -101,20 +101,22 @@ def mirrored(clip, label, flow, cut, change):  # noqa: ANN001, ANN201
 def flow_targets(
     flow: npt.NDArray[np.float32], cut: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return what the helper learns of flow (15, G, G, 2): (SLOTS, G * G, 3), and which slots count (SLOTS,).
+    """Return what the helper learns of flow (15, G, G, 2): (SLOTS, G * G, 4), and what counts (SLOTS, 1, 4).
 
-    Mean velocity and its unrest in each slot, in units that are fine for slow motion and coarse for fast.
+    Mean velocity and its unrest in each slot, in units that are fine for slow motion and coarse for fast;
+    and whether a second scene begins in the slot, in which there is no velocity.
     """
     steps = flow.reshape(FRAMES - 1, GRID * GRID, 2)
-    targets, weight = np.zeros((SLOTS, GRID * GRID, 3), np.float32), np.ones(SLOTS, np.float32)
+    targets, weight = np.zeros((SLOTS, GRID * GRID, 4), np.float32), np.ones((SLOTS, 1, 4), np.float32)
     for slot in range(SLOTS):
         part = steps[slot * _STEP : (slot + 1) * _STEP - 1]
         mean = part.mean(axis=0)
         unrest = np.abs(part - mean).mean(axis=(0, 2))
         targets[slot, :, :2] = np.sign(mean) * np.log1p(np.abs(mean) / 0.3)
         targets[slot, :, 2] = np.log1p(unrest / 0.3)
-        if slot * _STEP < cut < (slot + 1) * _STEP:
-            weight[slot] = 0.0
+        if cut and slot * _STEP <= cut < (slot + 1) * _STEP:
+            targets[slot, :, 3] = 1.0
+            weight[slot, :, :3] = slot * _STEP == cut
     return targets, weight
 
 

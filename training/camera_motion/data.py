@@ -50,11 +50,11 @@ def _pick(rng: np.random.Generator, split: Split, still: float = 0.65) -> npt.ND
     return chosen[int(rng.integers(len(chosen)))]
 
 
-def _scene(rng: np.random.Generator, split: Split, frames: int) -> Scene:
+def _scene(rng: np.random.Generator, split: Split, frames: int, still: bool) -> Scene:
     turn = rng.normal(0, 0.12)
     base = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     base = base @ np.diag([1.0, rng.uniform(0.85, 1.18)])
-    if split == "clips" or (split == "train" and rng.random() < 0.3):
+    if split == "clips" or (split == "train" and rng.random() < (0.5 if still else 0.4)):
         clips = sources.clips(split != "train")
         clip = clips[int(rng.integers(len(clips)))]
         stride = int(rng.integers(1, 3))
@@ -123,7 +123,7 @@ def _has_texture(frame: npt.NDArray[np.uint8]) -> bool:
 
 def _shot(rng: np.random.Generator, split: Split, path: Path, still: bool) -> Frames:
     for _ in range(6):
-        scene = _scene(rng, split, len(path))
+        scene = _scene(rng, split, len(path), still)
         if _has_texture(render(scene, path[:1], [], SIDE)[0]):
             break
     fastest = np.abs(np.diff(path, axis=0)).max()

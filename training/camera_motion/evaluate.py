@@ -1,4 +1,4 @@
-"""Evaluate: ``python -m training.camera_motion.evaluate CHECKPOINT`` writes RESULTS.md and confusion.png."""
+"""Write RESULTS.md and confusion.png: ``python -m training.camera_motion.evaluate CHECKPOINT FILE``."""
 
 from __future__ import annotations
 
@@ -110,13 +110,14 @@ def milliseconds(model: qora_vision.VideoClassifier) -> float:
 def main() -> None:
     """Read the command line, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="Hugging Face folder or .qora-vision file")
+    parser.add_argument("checkpoint", type=Path, help="Hugging Face folder")
+    parser.add_argument("file", type=Path, help=".qora-vision file that `package` made of it")
     parser.add_argument("--count", type=int, default=1100, help="windows of each set")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     models = {
         "F32 exact": qora_vision.load(args.checkpoint, weights="f32", compute="exact", threads=args.threads),
-        "Q4 auto": qora_vision.load(args.checkpoint, weights="q4", threads=args.threads),
+        "Q4 auto": qora_vision.load(args.file, threads=args.threads),
     }
     lines = [
         "# Results of the camera-motion model",

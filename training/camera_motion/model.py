@@ -16,12 +16,12 @@ from training.camera_motion.labels import LABELS
 
 TUBELET = (4, 24, 24)
 LUMA = (0.299, 0.587, 0.114)
-# Channels of the width of 192 that hold answers of filters; the rest hold the position.
-FILTERS, FILTER_SCALE = 160, 0.14
+# Channels of the width of 256 that hold answers of filters, those of unrest last; the rest hold the position.
+FILTERS, UNREST_FILTERS, FILTER_SCALE = 208, 48, 0.14
 SLOTS = FRAMES // TUBELET[0]
 
 
-def new_config(width: int = 192, layers: int = 3) -> VivitConfig:
+def new_config(width: int = 256, layers: int = 3) -> VivitConfig:
     """Return the configuration of the network, with the names of its classes."""
     return VivitConfig(
         image_size=SIDE,
@@ -69,6 +69,26 @@ def motion_filters(count: int, seed: int) -> Tensor:
     return torch.from_numpy(filters.reshape(count, -1).astype(np.float32))
 
 
+def unrest_filters(count: int, seed: int) -> Tensor:
+    """`count` filters (count, 4 * 24 * 24) for what is no drift: a wave that turns over, in three rhythms.
+
+    A picture that becomes another answers to all three, one that trembles to the quick ones. Six rows belong
+    to one wave: its even and its odd phase in each rhythm.
+    """
+    rng = np.random.default_rng([seed, 1])
+    _, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in TUBELET], indexing="ij")
+    rhythms = np.array([[-1.0, -1.0, 1.0, 1.0], [1.0, -1.0, -1.0, 1.0], [1.0, -1.0, 1.0, -1.0]])
+    filters = []
+    for number in range(count // 6):
+        turn, wavelength = np.pi * (number * 0.381966 % 1.0), 6.0 * 4 ** rng.random()
+        phase = 2 * np.pi / wavelength * (np.cos(turn) * x + np.sin(turn) * y)
+        for rhythm in rhythms:
+            for wave in (np.cos(phase), np.sin(phase)):
+                turning = wave * rhythm[:, None, None]
+                filters.append(turning / np.linalg.norm(turning) * (12.0 / wavelength))
+    return torch.from_numpy(np.stack(filters).reshape(count, -1).astype(np.float32))
+
+
 def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
     """Make an MLP write the energy of each pair of filters, and louder phases and positions.
 
@@ -98,7 +118,7 @@ class Trainee(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         self.classifier = VivitForVideoClassification(config)
-        self.helper = nn.Linear(config.hidden_size, 3)
+        self.helper = nn.Linear(config.hidden_size, 4)
         self.filters = nn.Parameter(torch.zeros(config.hidden_size, int(np.prod(TUBELET))))
         vivit = self.classifier.vivit
         embeddings = vivit.embeddings
@@ -112,7 +132,9 @@ class Trainee(nn.Module):
                         nn.init.normal_(
                             module.weight, 0, (0.4 if into_residual else 1.0) * module.in_features**-0.5
                         )
-            self.filters[:FILTERS] = FILTER_SCALE * motion_filters(FILTERS, seed)
+            drifting = motion_filters(FILTERS - UNREST_FILTERS, seed)
+            unrest = unrest_filters(UNREST_FILTERS, seed)
+            self.filters[:FILTERS] = FILTER_SCALE * torch.cat([drifting, unrest])
             embeddings.patch_embeddings.projection.bias.zero_()
             embeddings.position_embeddings.zero_()
             embeddings.position_embeddings[..., FILTERS:].normal_(0, 0.05)
@@ -133,7 +155,7 @@ class Trainee(nn.Module):
         return hidden + first.mlp(first.layernorm_after(hidden))
 
     def forward(self, tubelets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, 11) and flow (B, SLOTS, GRID * GRID, 3) of grey tubelets in [-1, 1]."""
+        """Return logits (B, 11) and flow (B, SLOTS, GRID * GRID, 4) of grey tubelets in [-1, 1]."""
         vivit = self.classifier.vivit
         with torch.no_grad():
             hidden = self.front(tubelets)

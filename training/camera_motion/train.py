@@ -55,13 +55,13 @@ def gradients(
     """(gradients, loss of the classes, loss of the helper, right answers) of a part of a batch."""
     logits, found = trainee(scaled(clips))
     loss = functional.cross_entropy(logits, labels, label_smoothing=0.02)
-    miss = functional.smooth_l1_loss(found, flow, reduction="none", beta=0.2).mean((2, 3))
-    helper = (miss * weights).sum() / weights.sum()
+    miss = functional.smooth_l1_loss(found, flow, reduction="none", beta=0.2) * weights
+    helper = miss.mean()
     slopes = torch.autograd.grad(loss + 2.0 * helper, parameters)
     return slopes, loss.item(), helper.item(), int((logits.argmax(1) == labels).sum())
 
 
-def train(out: Path, count: int, peak: float, width: int, layers: int, threads: int, stop_at: float) -> None:
+def train(out: Path, count: int, peak: float, width: int, layers: int, threads: int) -> None:
     """Go through blocks 0 ... count - 1; the state is kept in `out` after each block."""
     # A thread for each part of a batch, and none below: on a busy machine, threads that meet after each layer
     # wait for one another most of the time.
@@ -92,8 +92,6 @@ def train(out: Path, count: int, peak: float, width: int, layers: int, threads: 
         trainee.train()
         for step, (clips, labels, flow, weights) in enumerate(batches(number, block, BATCH)):
             progress = (number + step / steps) / count
-            if stop_at:  # a clock instead of a count: the rate falls to its end when the time is over
-                progress = max(0.0, (time.time() - began) / (stop_at - began))
             rate = learning_rate(progress, peak)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -114,8 +112,6 @@ def train(out: Path, count: int, peak: float, width: int, layers: int, threads: 
                 print(line, flush=True)
                 right = total = 0
                 losses = [0.0, 0.0]
-            if stop_at and time.time() > stop_at:
-                break
         trainee.eval()
         seen = {split: accuracy(trainee, *pair) for split, pair in watched.items()}
         print(f"after block {number}: " + ", ".join(f"{k} {v:.3f}" for k, v in seen.items()), flush=True)
@@ -123,8 +119,6 @@ def train(out: Path, count: int, peak: float, width: int, layers: int, threads: 
             {"model": trainee.state_dict(), "optimiser": optimiser.state_dict(), "block": number}, state
         )
         save_checkpoint(trainee, out / "latest")
-        if stop_at and time.time() > stop_at:
-            break
 
 
 def main() -> None:
@@ -133,17 +127,13 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the state, the log and the checkpoint"
     )
-    parser.add_argument("--blocks", type=int, default=30, help="blocks of windows to go through")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak of the learning rate")
-    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--blocks", type=int, default=70, help="blocks of windows to go through")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak of the learning rate")
+    parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--minutes", type=float, default=0.0, help="end after this time rather than after --blocks"
-    )
     args = parser.parse_args()
-    stop_at = time.time() + 60 * args.minutes if args.minutes else 0.0
-    train(args.out, args.blocks, args.rate, args.width, args.layers, args.threads, stop_at)
+    train(args.out, args.blocks, args.rate, args.width, args.layers, args.threads)
 
 
 if __name__ == "__main__":
