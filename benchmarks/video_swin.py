@@ -2,7 +2,7 @@
 
     python -m benchmarks.video_swin [--model t] [--threads 2] [--rounds 5]
 
-torchvision's model is PyTorch's in float32; neither ONNX nor OpenVINO takes it. Needs torch and torchvision.
+torchvision's model runs in PyTorch, in float32. Needs torch and torchvision.
 """
 
 from __future__ import annotations
