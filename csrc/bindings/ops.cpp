@@ -88,7 +88,7 @@ WeightView weight_view(const py::array& data, const std::optional<py::array>& sc
     return w;
 }
 
-HeadView heads_of(const py::array& a, const char* op = "attention") {
+HeadView heads_of(const char* op, const py::array& a) {
     HeadView h;
     h.dtype = dtype_of(op, a);
     const auto item = static_cast<py::ssize_t>(dtype_size(h.dtype));
@@ -233,10 +233,11 @@ void bind_ops(py::module_& m) {
         [](const py::array& q, const py::array& k, const py::array& v, float scale, const std::string& family,
            const std::string& isa, py::array out, int threads) {
             const KernelTable& table = kernel_table(parse_isa(isa));
-            const Family operands = parse_family("attention", family);
-            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
-            const Matrix result = mutable_matrix("attention", out);
-            check_apart("attention", "q", extent(queries), result);
+            constexpr const char* op = "attention";
+            const Family operands = parse_family(op, family);
+            const HeadView queries = heads_of(op, q), keys = heads_of(op, k), values = heads_of(op, v);
+            const Matrix result = mutable_matrix(op, out);
+            check_apart(op, "q", extent(queries), result);
             py::gil_scoped_release released;
             attention(table, operands, queries, keys, values, scale, result, threads);
         },
@@ -249,15 +250,13 @@ void bind_ops(py::module_& m) {
            py::array out, int threads) {
             constexpr const char* op = "short_attention";
             const KernelTable& table = kernel_table(parse_isa(isa));
-            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
-            const HeadView result = heads_of(out);
+            const HeadView queries = heads_of(op, q), keys = heads_of(op, k), values = heads_of(op, v);
+            const HeadView result = heads_of(op, out);
             check(out.writeable(), op, "the output is read-only");
             const Extent written = extent(result);
-            for (const HeadView& operand : {queries, keys, values}) {
-                const Extent read = extent(operand);
-                check(!(read.begin < written.end && written.begin < read.end), op,
+            for (const HeadView& operand : {queries, keys, values})
+                check(!overlap(extent(operand), written), op,
                       "the output overlaps q, k or v, which are read after parts of it are written");
-            }
             auto* memory = static_cast<uint8_t*>(out.mutable_data());
             py::gil_scoped_release released;
             short_attention(table, queries, keys, values, scale, result, memory, threads);
@@ -274,7 +273,7 @@ void bind_ops(py::module_& m) {
             constexpr const char* op = "window_attention";
             const KernelTable& table = kernel_table(parse_isa(isa));
             const Family operands = parse_family(op, family);
-            const HeadView queries = heads_of(q), keys = heads_of(k), values = heads_of(v);
+            const HeadView queries = heads_of(op, q), keys = heads_of(op, k), values = heads_of(op, v);
             check(bias.ndim() == 2 && bias.shape(1) == queries.heads, op, [&] {
                 return "the bias must be (offsets, " + std::to_string(queries.heads) + "), got " +
                        describe(bias);
@@ -296,7 +295,7 @@ void bind_ops(py::module_& m) {
            int threads) {
             constexpr const char* op = "rotate";
             const KernelTable& table = kernel_table(parse_isa(isa));
-            const HeadView heads = heads_of(x, op);
+            const HeadView heads = heads_of(op, x);
             check(x.writeable(), op, "the array is read-only");
             const ConstMatrix angles = matrix(op, cosines);
             check(angles.rows == heads.rows, op, [&] {
@@ -305,11 +304,8 @@ void bind_ops(py::module_& m) {
             check(sines.ndim() == 2 && sines.shape(0) == angles.rows && sines.shape(1) == angles.cols, op,
                   [&] { return "the sines do not fit the cosines: " + describe(sines); });
             const Extent written = extent(heads);
-            for (const FloatArray& part : {cosines, sines}) {
-                const Extent read = extent(matrix(op, part));
-                check(!(read.begin < written.end && written.begin < read.end), op,
-                      "the array overlaps the angles");
-            }
+            for (const FloatArray& part : {cosines, sines})
+                check(!overlap(extent(matrix(op, part)), written), op, "the array overlaps the angles");
             auto* memory = static_cast<uint8_t*>(x.mutable_data());
             py::gil_scoped_release released;
             rotate(table, heads, memory, angles.cols, cosines.data(), sines.data(), threads);

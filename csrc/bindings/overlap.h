@@ -32,9 +32,10 @@ inline Extent extent(const ConstMatrix& m) {
                   {{m.rows, m.row_stride}, {m.cols / std::max<int64_t>(run, 1), m.block_stride}, {run, 1}});
 }
 
+inline bool overlap(const Extent& a, const Extent& b) { return a.begin < b.end && b.begin < a.end; }
+
 inline void check_apart(const char* op, const char* name, const Extent& input, const Matrix& out) {
-    const Extent output = extent(as_const(out));
-    check(!(input.begin < output.end && output.begin < input.end), op, [&] {
+    check(!overlap(input, extent(as_const(out))), op, [&] {
         return std::string("the output overlaps ") + name + ", which is read after parts of it are written";
     });
 }
