@@ -129,6 +129,8 @@ def test_float_weights_are_read_from_the_download(remote: FileServer, tmp_path: 
         assert qora_vision.load(remote.address, weights=weights).quantization == weights
     assert kept(tmp_path) == ["model.npz"]
     assert len(remote.requests) == 1
+    assert main(["cache", "clear", remote.address.removeprefix("http://")]) == 0
+    assert kept(tmp_path) == []
 
 
 def test_the_cache_lists_and_clears_it(

@@ -133,7 +133,7 @@ def load_from_url(url: Url, conversion: Conversion) -> LoadedModel:
             ".msgpack or scenic's file called checkpoint); download anything else by hand and give its path"
         )
     cache = ModelCache()
-    folder = cache.directory / "downloads" / url.key
+    folder = cache.downloads_of(url.reference, url.key)
 
     def convert() -> LoadedModel:
         checkpoint = download_url(url, folder, conversion.progress)

@@ -11,8 +11,8 @@ from qora_vision.cli.output import count_of, format_bytes, print_json
 
 DESCRIPTION = """\
 List or clear the models that were fetched from the Hugging Face hub or from an
-address and converted. The original checkpoints lie in huggingface_hub's own cache, which
-`hf cache` lists and clears.
+address and converted. The hub's original checkpoints lie in huggingface_hub's own
+cache, which `hf cache` lists and clears; those of addresses go with their model.
 """
 
 EPILOG = """\

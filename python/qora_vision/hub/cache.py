@@ -47,6 +47,10 @@ class ModelCache:
         """Return where the file of a commit and precision is, or would be."""
         return self._folder(reference.repository) / f"{commit}-{precision}{SUFFIX}"
 
+    def downloads_of(self, reference: Reference, commit: str) -> Path:
+        """Return the folder of what was fetched from an address; it goes when the model is cleared."""
+        return self._folder(reference.repository) / "downloads" / commit
+
     def commit_of(self, reference: Reference) -> str | None:
         """Return the commit that a revision stood for when it was last used."""
         try:
@@ -93,12 +97,12 @@ class ModelCache:
         Raises
         ------
         FileNotFoundError
-            If `repository` is given and nothing of it is here.
+            If `repository` is given and nothing of it is here, neither converted nor downloaded.
         OSError
             If a file cannot be removed.
         """
         removed = [model for model in self.models() if repository in (None, model.repository)]
-        if repository is not None and not removed:
+        if repository is not None and not removed and not self._has_downloads(repository):
             raise FileNotFoundError(
                 f"the cache holds nothing of {repository!r}; `qora-vision cache list` shows it"
             )
@@ -106,6 +110,9 @@ class ModelCache:
         for folder in sorted(folders):
             shutil.rmtree(folder)
         return removed
+
+    def _has_downloads(self, repository: str) -> bool:
+        return any(path.is_file() for path in self._folder(repository).glob("downloads/*/*"))
 
     def _folder(self, repository: str) -> Path:
         owner, _, name = repository.partition("/")
