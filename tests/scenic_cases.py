@@ -18,6 +18,17 @@ from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 # The authors' float32 logits differ from those of a float64 forward by 1.4e-6, the residual stream at
 # magnitude 10 by 8e-5; a wrong order of axes, heads or attention moves the logits by 0.2 or more.
 LOGITS, STREAM = 1e-5, 2e-4
+# Of the config of every case, in our words.
+SIZES: dict[str, Any] = {
+    "num_classes": 5,
+    "num_frames": 6,
+    "image_size": (32, 24),
+    "tubelet_size": (2, 8, 8),
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 4,
+    "mlp_dim": 64,
+}
 
 
 class ScenicCase:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax_golden import golden
-from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, random_parameters, run
+from scenic_cases import LOGITS, SIZES, STREAM, ScenicCase, assert_close, build, random_parameters, run
 
 import qora_vision
 from qora_vision.conversion import spellings_of
@@ -21,16 +21,7 @@ from qora_vision.models.vivit_factorised_attention import (
 from qora_vision.ops import Engine, available_isas
 from qora_vision.weights.convert import vivit_factorised_attention as convert
 
-TIME_SPACE = VivitFactorisedAttentionConfig(
-    num_classes=5,
-    num_frames=6,
-    image_size=(32, 24),
-    tubelet_size=(2, 8, 8),
-    embed_dim=32,
-    depth=2,
-    num_heads=4,
-    mlp_dim=64,
-)
+TIME_SPACE = VivitFactorisedAttentionConfig(**SIZES)
 SPACE_TIME = replace(TIME_SPACE, attention="space_time")
 DOT_PRODUCT = replace(TIME_SPACE, attention="dot_product")
 CASES = {"m3_time_space": TIME_SPACE, "m3_space_time": SPACE_TIME, "m4_dot_product": DOT_PRODUCT}

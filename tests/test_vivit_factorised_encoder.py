@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax_golden import golden
-from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, random_parameters, run
+from scenic_cases import LOGITS, SIZES, STREAM, ScenicCase, assert_close, build, random_parameters, run
 
 import qora_vision
 from qora_vision.conversion import spellings_of
@@ -19,14 +19,7 @@ from qora_vision.weights.checkpoints import open_checkpoint
 from qora_vision.weights.convert import vivit_factorised_encoder as convert
 
 TINY = VivitFactorisedEncoderConfig(
-    num_classes=5,
-    num_frames=6,
-    image_size=(32, 24),
-    tubelet_size=(2, 8, 8),
-    embed_dim=32,
-    depth=2,
-    num_heads=4,
-    mlp_dim=64,
+    **SIZES,
     temporal_depth=2,
     temporal_num_heads=4,
     temporal_mlp_dim=64,

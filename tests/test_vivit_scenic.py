@@ -5,23 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from jax_golden import golden
-from scenic_cases import LOGITS, STREAM, ScenicCase, assert_close, build, run
+from scenic_cases import LOGITS, SIZES, STREAM, ScenicCase, assert_close, build, run
 
 from qora_vision.conversion import spellings_of
 from qora_vision.models.vivit import Vivit, VivitConfig
 from qora_vision.weights.checkpoints import open_checkpoint
 from qora_vision.weights.convert import vivit as convert
 
-TINY = VivitConfig(
-    num_classes=5,
-    num_frames=6,
-    image_size=(32, 24),
-    tubelet_size=(2, 8, 8),
-    embed_dim=32,
-    depth=2,
-    num_heads=4,
-    mlp_dim=64,
-)
+TINY = VivitConfig(**SIZES)
 
 
 def test_every_block_and_both_layouts(tmp_path: Path) -> None:

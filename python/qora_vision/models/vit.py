@@ -94,9 +94,14 @@ class VitConfig:
         block = self.block.tensor_specs()
         return {f"blocks.{i}.{name}": spec for i in range(self.depth) for name, spec in block.items()}
 
-    def head_specs(self) -> dict[str, TensorSpec]:
-        """Return the tensors of the classifier."""
-        return {f"head.{name}": spec for name, spec in linear_specs(self.num_classes, self.embed_dim)}
+    def head_specs(self, pre_logits_dim: int | None = None) -> dict[str, TensorSpec]:
+        """Return the tensors of `Head`; `pre_logits_dim` is the width of its tanh layer, if it has one."""
+        specs = {}
+        if pre_logits_dim is not None:
+            layer = linear_specs(pre_logits_dim, self.embed_dim)
+            specs = {f"pre_logits.{name}": spec for name, spec in layer}
+        head = linear_specs(self.num_classes, pre_logits_dim or self.embed_dim)
+        return specs | {f"head.{name}": spec for name, spec in head}
 
 
 class Blocks:

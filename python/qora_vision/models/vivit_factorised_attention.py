@@ -20,7 +20,6 @@ from qora_vision.layers import (
     TransformerBlock,
     Workspace,
     attend_over_time,
-    linear_specs,
     make_linear,
     make_norm,
     norm_specs,
@@ -73,10 +72,7 @@ class VivitFactorisedAttentionConfig(VitConfig):
         specs = self.embed_specs() | self.block_specs()
         specs["pos_embed"] = TensorSpec((self.num_tubelets, dim), "table")
         specs |= {f"norm.{name}": spec for name, spec in norm_specs(dim)}
-        if self.pre_logits_dim is not None:
-            specs |= {f"pre_logits.{name}": spec for name, spec in linear_specs(self.pre_logits_dim, dim)}
-        head = linear_specs(self.num_classes, self.pre_logits_dim or dim)
-        return specs | {f"head.{name}": spec for name, spec in head}
+        return specs | self.head_specs(self.pre_logits_dim)
 
 
 class TimeSpaceBlock(TransformerBlock):

@@ -16,7 +16,6 @@ from qora_vision.layers import (
     Tensors,
     TensorSpec,
     Workspace,
-    linear_specs,
     make_linear,
     make_norm,
     norm_specs,
@@ -87,10 +86,7 @@ class VivitFactorisedEncoderConfig(VitConfig):
             specs[f"{prefix}pos_embed"] = TensorSpec((length, dim), "table")
             if self.pooling == "token":
                 specs[f"{prefix}cls_token"] = TensorSpec((dim,), "table")
-        if self.pre_logits_dim is not None:
-            specs |= {f"pre_logits.{name}": spec for name, spec in linear_specs(self.pre_logits_dim, dim)}
-        head = linear_specs(self.num_classes, self.pre_logits_dim or dim)
-        return specs | {f"head.{name}": spec for name, spec in head}
+        return specs | self.head_specs(self.pre_logits_dim)
 
 
 class Encoder:

@@ -91,6 +91,11 @@ def clip_fields(checkpoint: Checkpoint, frames: int | None, positions: int) -> d
     }
 
 
+def representation_size(checkpoint: Checkpoint) -> int | None:
+    """Return the width of the tanh layer before the classifier, None where there is none."""
+    return checkpoint.shape("pre_logits/bias")[0] if "pre_logits/bias" in checkpoint else None
+
+
 def vit_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a `VitConfig` that all configs spell alike; absent ones are those of B/16x2."""
     return {

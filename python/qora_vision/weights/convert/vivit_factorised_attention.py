@@ -17,10 +17,10 @@ _BLOCK = "Transformer/encoderblock_{i}/"
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 
 
-def _attention(theirs: str) -> dict[str, Spelling]:
-    layer = f"{_BLOCK}MultiHeadDotProductAttention_{theirs}/"
-    ours = {"q": "query", "k": "key", "v": "value"}
-    inputs: dict[str, Spelling] = {name: FlaxLinear(layer + theirs) for name, theirs in ours.items()}
+def _attention(axis: str) -> dict[str, Spelling]:
+    layer = f"{_BLOCK}MultiHeadDotProductAttention_{axis}/"
+    names = {"q": "query", "k": "key", "v": "value"}
+    inputs: dict[str, Spelling] = {ours: FlaxLinear(layer + theirs) for ours, theirs in names.items()}
     return {**inputs, "proj": FlaxLinear(layer + "out", inputs=2)}
 
 
@@ -69,9 +69,7 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return {
         **scenic.clip_fields(checkpoint, None, checkpoint.shape(_POSITIONS)[1]),
         **scenic.encoder_fields(checkpoint, "Transformer", "MultiHeadDotProductAttention_space", "MlpBlock"),
-        "representation_size": checkpoint.shape("pre_logits/bias")[0]
-        if "pre_logits/bias" in checkpoint
-        else None,
+        "representation_size": scenic.representation_size(checkpoint),
     }
 
 

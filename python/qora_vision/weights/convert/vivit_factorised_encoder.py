@@ -49,9 +49,7 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
         **scenic.encoder_fields(checkpoint, "SpatialTransformer", attention, mlp),
         **{f"temporal_{name}": value for name, value in times.items()},
         "classifier": "token" if token else "gap",
-        "representation_size": checkpoint.shape("pre_logits/bias")[0]
-        if "pre_logits/bias" in checkpoint
-        else None,
+        "representation_size": scenic.representation_size(checkpoint),
     }
 
 
