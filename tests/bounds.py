@@ -30,6 +30,8 @@ EXP2_3 = 7.5e-5 + 2 * U
 EXP2_6 = 1e-7 + 2 * U
 # Same file: absolute error of erf.
 ERF = 4.2e-7
+# Same file: error of the GELU of integer sums, absolute and for each unit of x.
+FITTED_GELU, FITTED_GELU_FAR = 8.2e-5, 1.4e-6
 # The largest slope of both forms of GELU (at x = sqrt 2).
 GELU_SLOPE = 1.13
 # csrc/ops/attention.cpp: keys whose weights are rounded relative to their common maximum.
@@ -151,11 +153,13 @@ def rms_norm(x: NDArray, gamma: NDArray, eps: float) -> Bounded:
     return rounded(Bounded(value, np.abs(value) * relative))
 
 
-def activation(x: Bounded, name: str | None) -> Bounded:
+def activation(x: Bounded, name: str | None, family: str = "f32") -> Bounded:
     if name is None:
         return x
     value, size = reference.activate(x.value, name), np.abs(x.value) + x.error
-    if name == "gelu":
+    if family in ("i8", "q4"):
+        own = FITTED_GELU + FITTED_GELU_FAR * size
+    elif name == "gelu":
         # x/2 (1 + erf(t)): the error of erf, the rounding of t (t erf'(t) < 1), and of the result.
         own = 0.5 * size * (ERF + 2 * U)
     else:
@@ -214,7 +218,7 @@ def linear(
     if norm is not None:
         gamma, beta, eps = norm
         a = rms_norm(a.value, gamma, eps) if beta is None else layer_norm(a.value, gamma, beta, eps)
-    return plus(activation(affine(family, a, weight, bias, model), act), residual)
+    return plus(activation(affine(family, a, weight, bias, model), act, family), residual)
 
 
 def mlp(

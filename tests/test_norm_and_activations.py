@@ -105,6 +105,18 @@ def test_gelu_number_by_number(isa: str, act: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_tanh"])
+def test_gelu_of_integer_sums(isa: str, act: str) -> None:
+    """Number by number: an input of 1 and one weight for each output, all exact in bytes."""
+    grid = _grid()
+    packed = _core.PackedLinear(isa, "i8", grid.size, 1)
+    packed.set_rows(0, grid[:, None], None, None)
+    got = guarded(1, grid.size)
+    _core.linear(framed(np.ones((1, 1), np.float32)), packed, None, act, None, got.array, 1)
+    sums = bounds.Bounded(grid.astype(np.float64), 4 * bounds.U * np.abs(grid))
+    bounds.assert_within(got.array[0], bounds.activation(sums, act, "i8"), act)
+
+
+@pytest.mark.parametrize("act", ["gelu", "gelu_tanh"])
 def test_gelu_far_out(isa: str, act: str) -> None:
     """x above, zero below; nothing overflows on the way."""
     x = np.geomspace(20, 3e37, 200).astype(np.float32).reshape(-1, 1)

@@ -12,10 +12,8 @@ namespace {
 // Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2,
 // and every panel that comes from memory is used by all of them.
 constexpr int64_t kMaxBlockRows = 192;
-// Steps of a panel that are used before the next: keeps a panel's slice, which every tile of a block uses, in
-// the nearest caches.
-constexpr int64_t kBlockSteps = 192;
-static_assert(kBlockSteps % kGroupSteps == 0, "a slice holds whole groups");
+// A panel is used in slices: every tile of a block uses one, and it stays in the L1 beside what passes by.
+constexpr int64_t kSliceBytes = 24 * 1024;
 // Work items per thread when columns are shared out, so that a slow core does not hold up the others.
 constexpr int64_t kItemsPerThread = 4;
 
@@ -27,6 +25,10 @@ struct Scratch {
 Scratch& scratch() {
     thread_local Scratch instance;
     return instance;
+}
+
+int64_t slice_steps(const KernelTable& table) {
+    return kSliceBytes / (table.nr * 4) / kGroupSteps * kGroupSteps;
 }
 
 // Encoded rows of a left operand.
@@ -68,10 +70,10 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
               const Epilogue& epilogue, const Matrix& out, int64_t at, Scratch& s) {
     const KernelTable& table = weight.table();
     const FamilyKernels& kernels = weight.kernels();
-    const int64_t nr = table.nr;
+    const int64_t nr = table.nr, slice = slice_steps(table);
     // Sums that are complete after one pass go through one tile's accumulators, which stay in the L1. A
     // vector may be read from any column: one row more than is used.
-    const bool one_pass = weight.steps() <= kBlockSteps;
+    const bool one_pass = weight.steps() <= slice;
     const int64_t acc_rows = one_pass ? kernels.mr : round_up(a.rows, kernels.mr);
     auto* acc = s.accumulators.ensure<uint8_t>((acc_rows + 1) * nr * 4);
     const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype));
@@ -84,16 +86,16 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     e.out_stride = out.row_stride;
     e.out_bf16 = out.dtype == DType::kBf16;
     // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
-    const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), kBlockSteps);
+    const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), slice);
     const int64_t share = round_up(ceil_div(weight.panel_bytes(), tiles), 64);
     auto* expanded = kernels.expand == nullptr
                          ? nullptr
-                         : s.panel.ensure<uint8_t>(operand_bytes(weight.family(), kBlockSteps, nr));
+                         : s.panel.ensure<uint8_t>(operand_bytes(weight.family(), slice, nr));
     for (int64_t p = first; p < last; ++p) {
         const uint8_t* upcoming = weight.panel(std::min(p + 1, last - 1));
         const int64_t end = std::min((p + 1) * nr, weight.out_features());
-        for (int64_t step = 0; step < weight.steps(); step += kBlockSteps) {
-            const int64_t steps = std::min(kBlockSteps, weight.steps() - step);
+        for (int64_t step = 0; step < weight.steps(); step += slice) {
+            const int64_t steps = std::min(slice, weight.steps() - step);
             const uint8_t* b = weight.panel(p, step);
             if (expanded != nullptr) {
                 kernels.expand(b, steps / kGroupSteps, expanded);
