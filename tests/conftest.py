@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,19 @@ import pytest
 from tiny_vivit import write_tiny_vivit
 
 import qora_vision
+
+
+def pytest_configure() -> None:
+    """Import the torchvision of the folder QORA_TORCHVISION, before transformers looks for one.
+
+    It lies beside the environment, because with the package index's build, whose compiled part is for CUDA,
+    transformers can be imported only after what `torchvision_swin` does about that.
+    """
+    if folder := os.environ.get("QORA_TORCHVISION"):
+        sys.path += [folder, str(Path(__file__).parents[1] / "tools")]
+        import torchvision_swin
+
+        torchvision_swin.import_swin()
 
 
 @pytest.fixture(scope="session")
