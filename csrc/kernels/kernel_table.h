@@ -210,6 +210,9 @@ struct KernelTable {
     // For i = 0, 2, ... < n, n even: (x[i], x[i + 1]) becomes (x[i] cosines[i] - x[i + 1] sines[i],
     // x[i + 1] cosines[i + 1] + x[i] sines[i + 1]).
     void (*rotate)(float* x, int64_t n, const float* cosines, const float* sines);
+    // Weights of a stored q4 row times `inverse`, rounded to bytes, and the sum of these. Whole groups: 16
+    // bytes each, the even weight in the low half of a byte, biased by 8.
+    int32_t (*q4_to_i8)(const uint8_t* stored, const float* scales, int64_t groups, float inverse, int8_t* y);
 };
 
 const KernelTable& scalar_table() noexcept;

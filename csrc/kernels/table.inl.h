@@ -5,6 +5,7 @@
 #include "kernels/grouped.inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/recurrent.inl.h"
+#include "kernels/requantise.inl.h"
 #include "kernels/rotary.inl.h"
 #include "kernels/rows.inl.h"
 #include "kernels/score_bias.inl.h"
@@ -73,6 +74,7 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         gated_recurrence<V>,
         short_attention<V>,
         rotate<V>,
+        q4_to_i8<V>,
     };
 }
 

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/float_bits.h"
 #include "core/parallel.h"
-#include "ops/float_bits.h"
 
 namespace qora {
 namespace {
@@ -25,6 +25,8 @@ float abs_max(const float* x, int64_t n) {
     return from_bits(static_cast<uint32_t>(high));
 }
 
+// Features that a thread packs at a time.
+constexpr int64_t kPackRows = 16;
 // Values that are encoded together, a multiple of four.
 constexpr int64_t kEncodeChunk = 64;
 
@@ -252,40 +254,41 @@ void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
     set_column(n, static_cast<float>(step), static_cast<int32_t>(sum));
 }
 
-// What pack_row makes of the dequantised row: of a group's values there are sixteen.
-void PackedLinear::requantise_q4_row(int64_t n, const WeightView& w, int64_t row) {
-    const int64_t groups = w.groups(), stride = table_->nr * 4;
-    const auto* stored = static_cast<const uint8_t*>(w.data) + row * groups * (kGroupSize / 2);
-    const uint16_t* scales = w.scales + row * groups;
-    float high = 0.0f;
-    for (int64_t g = 0; g < groups; ++g) {
-        const float value =
-            std::fabs(half_to_float(scales[g])) * largest_magnitude(group_nibbles(stored, g, w.cols));
-        check_finite(n, value);
-        high = std::max(high, value);
-    }
-    const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
-    uint8_t* column = memory_.data() + n / table_->nr * panel_bytes_ + n % table_->nr * 4;
-    int32_t sum = 0;
-    for (int64_t g = 0; g < groups; ++g) {
-        const float group_scale = half_to_float(scales[g]);
-        int32_t values[16];
-        for (int32_t i = 0; i < 16; ++i)
-            values[i] = round_to_int(group_scale * static_cast<float>(i - 8) * inverse);
-        const int64_t steps = std::min(kGroupSize / 4, steps_ - g * (kGroupSize / 4));
-        const auto halves = group_nibbles(stored, g, w.cols);
-        for (int64_t step = 0; step < steps; ++step, column += stride) {
-            const auto four = static_cast<uint32_t>(halves[step / 4] >> (step % 4 * 16));
-            uint32_t bytes = 0;
-            for (int i = 0; i < 4; ++i) {
-                const int32_t value = values[(four >> (4 * i)) & 15];
-                sum += value;
-                bytes |= static_cast<uint32_t>(value & 255) << (8 * i);
-            }
-            std::memcpy(column, &bytes, 4);
+// What pack_row makes of dequantised rows, without them. Sixteen features share the lines of a panel: they
+// are encoded side by side and then written line by line.
+void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t row, int64_t count) {
+    const int64_t groups = w.groups(), whole = w.cols / kGroupSize, bytes = kGroupSize / 2;
+    const int64_t width = groups * kGroupSize;
+    std::vector<float> scales(static_cast<size_t>(groups));
+    std::vector<int8_t> encoded(static_cast<size_t>(count * width));
+    for (int64_t r = 0; r < count; ++r) {
+        const auto* stored = static_cast<const uint8_t*>(w.data) + (row + r) * groups * bytes;
+        for (int64_t g = 0; g < groups; ++g) scales[g] = half_to_float(w.scales[(row + r) * groups + g]);
+        const float largest = abs_max(scales.data(), groups);
+        check_finite(n + r, largest);
+        // Few groups can hold the largest weight, if those with the largest scale come first.
+        float high = 0.0f;
+        for (const float least : {largest, 0.0f})
+            for (int64_t g = 0; g < groups; ++g)
+                if (const float size = std::fabs(scales[g]); size >= least && 8.0f * size > high)
+                    high = std::max(high, size * largest_magnitude(group_nibbles(stored, g, w.cols)));
+        const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
+        int8_t* q = encoded.data() + r * width;
+        int32_t sum = table_->q4_to_i8(stored, scales.data(), whole, inverse, q);
+        if (whole < groups) {
+            const auto last = group_nibbles(stored, whole, w.cols);
+            sum += table_->q4_to_i8(reinterpret_cast<const uint8_t*>(last.data()), scales.data() + whole, 1,
+                                    inverse, q + whole * kGroupSize);
         }
+        set_column(n + r, scale, sum);
     }
-    set_column(n, scale, sum);
+    const int64_t nr = table_->nr, stride = nr * 4;
+    std::array<uint8_t*, kPackRows> columns;
+    for (int64_t r = 0; r < count; ++r)
+        columns[r] = memory_.data() + (n + r) / nr * panel_bytes_ + (n + r) % nr * 4;
+    for (int64_t step = 0; step < steps_; ++step)
+        for (int64_t r = 0; r < count; ++r)
+            std::memcpy(columns[r] + step * stride, encoded.data() + r * width + step * 4, 4);
 }
 
 void PackedLinear::set_column(int64_t n, float scale, int32_t sum) {
@@ -306,13 +309,13 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
     check(!grouped || weight.kind == WeightKind::kQ4, "pack_linear", "the q4 family takes q4 weights alone");
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
     for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
-    parallel_for(weight.rows, 16, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_for(weight.rows, kPackRows, num_threads, [&](int64_t begin, int64_t end) {
+        if (family_ == Family::kI8 && weight.kind == WeightKind::kQ4)
+            return requantise_q4_rows(at + begin, weight, begin, end - begin);
         std::vector<float> row(static_cast<size_t>(in_features_));
         for (int64_t n = begin; n < end; ++n) {
             if (grouped) {
                 pack_q4_row(at + n, weight, n);
-            } else if (family_ == Family::kI8 && weight.kind == WeightKind::kQ4) {
-                requantise_q4_row(at + n, weight, n);
             } else {
                 dequantise_row(weight, n, row.data());
                 pack_row(at + n, row.data());

@@ -65,7 +65,7 @@ class PackedLinear {
   private:
     void pack_row(int64_t n, const float* row);
     void pack_q4_row(int64_t n, const WeightView& weight, int64_t row);
-    void requantise_q4_row(int64_t n, const WeightView& weight, int64_t row);
+    void requantise_q4_rows(int64_t n, const WeightView& weight, int64_t row, int64_t count);
     void set_column(int64_t n, float scale, int32_t sum);
 
     const KernelTable* table_;

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/float_bits.h"
 #include "core/parallel.h"
-#include "ops/float_bits.h"
 
 namespace qora {
 namespace {
