@@ -16,9 +16,13 @@ from training.camera_motion.labels import LABELS
 
 TUBELET = (4, 24, 24)
 LUMA = (0.299, 0.587, 0.114)
-# Channels of the width of 256 that hold answers of filters, those of unrest last; the rest hold the position.
-FILTERS, UNREST_FILTERS, FILTER_SCALE = 208, 48, 0.14
 SLOTS = FRAMES // TUBELET[0]
+# Channels of the width of 256: answers of filters, those of unrest last; then what a tubelet begins and ends
+# with, how its beginning differs from the end of the one before, and one-hot codes of its column, row and time.
+FILTERS, UNREST_FILTERS, FILTER_SCALE = 208, 48, 0.14
+SEAM_FILTERS, AXES = 12, (SIDE // TUBELET[2], SIDE // TUBELET[1], SLOTS)
+BEGINS, ENDS, SEAMS, PLACES = (FILTERS + i * SEAM_FILTERS for i in range(4))
+PLACE_SCALE = 0.2
 
 
 def new_config(width: int = 256, layers: int = 3) -> VivitConfig:
@@ -89,12 +93,66 @@ def unrest_filters(count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.stack(filters).reshape(count, -1).astype(np.float32))
 
 
+def seam_filters(count: int) -> Tensor:
+    """Waves at rest in the first frame of a tubelet, then the same in the last: (2 * count, 4 * 24 * 24).
+
+    Even and odd phases take turns. A cut between two tubelets is inside of neither, and shows only in how
+    the one begins and the other ended.
+    """
+    _, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in TUBELET], indexing="ij")
+    filters = np.zeros((2, count, *TUBELET))
+    for number in range(count // 2):
+        turn, wavelength = np.pi * (number * 0.381966 % 1.0), 8.0 * 4 ** (number / (count // 2 - 1))
+        phase = 2 * np.pi / wavelength * (np.cos(turn) * x[0] + np.sin(turn) * y[0])
+        for odd, wave in enumerate((np.cos(phase), np.sin(phase))):
+            # Without a mean: a light that flickers is no cut.
+            level = wave - wave.mean()
+            filters[0, 2 * number + odd, 0] = level / np.linalg.norm(level) * (12.0 / wavelength)
+    filters[1, :, -1] = filters[0, :, 0]
+    return torch.from_numpy(filters.reshape(2 * count, -1).astype(np.float32))
+
+
+def place_codes() -> Tensor:
+    """One-hot codes of column, row and time of each token, start token first: (65, 12)."""
+    t, y, x = np.meshgrid(*[np.arange(n) for n in reversed(AXES)], indexing="ij")
+    codes = np.zeros((1 + t.size, sum(AXES)), np.float32)
+    for first, number in zip(np.cumsum([0, *AXES]), (x, y, t), strict=False):
+        codes[np.arange(t.size) + 1, first + number.ravel()] = PLACE_SCALE
+    return torch.from_numpy(codes)
+
+
+def _compare_seams(attention: nn.Module) -> None:
+    """Make attention subtract how the tubelet before ended from how a tubelet begins.
+
+    The first head looks at the token itself, the second at the same place one tubelet earlier (the first
+    tubelet at itself). A score counts in how many of column, row and time a key is the one that is wanted,
+    less 2.5: whatever the contrast by which the layer norm divides, only the right key is above zero.
+    """
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        getattr(attention, name).weight.zero_()
+    count = sum(AXES)
+    # Channels that are empty before this layer tell what the layer norm took away.
+    codes = torch.zeros(count + 1, attention.q_proj.in_features)
+    codes[:count, PLACES:], codes[:count, SEAMS:PLACES] = torch.eye(count), -torch.eye(count)
+    codes[count] = codes[:count].sum(0) / len(AXES)
+    earlier = codes.clone()
+    earlier[count - SLOTS + 1 : count] = codes[count - SLOTS : count - 1]
+    for head, (keys, values, sign) in enumerate(((codes, BEGINS, 1.0), (earlier, ENDS, -1.0))):
+        first = 64 * head
+        attention.q_proj.weight[first : first + count + 1] = 16.0 * codes
+        attention.k_proj.weight[first : first + count] = 16.0 * keys[:count]
+        attention.k_proj.weight[first + count] = -2.5 * 16.0 * codes[count]
+        seams = torch.eye(SEAM_FILTERS)
+        attention.v_proj.weight[first : first + SEAM_FILTERS, values : values + SEAM_FILTERS] = seams
+        attention.o_proj.weight[SEAMS:PLACES, first : first + SEAM_FILTERS] = sign * 0.1 * seams
+
+
 def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
     """Make an MLP write the energy of each pair of filters, and louder phases and positions.
 
     gelu(a) + gelu(-a) rectifies; its sum over the even and the odd filter of a pair hardly depends on where
-    the edges are, only on how they move. gelu(a) - gelu(-a) is a itself. The layer norm before it divides by
-    the contrast of the place.
+    the edges are, only on how they move; so it is with the seams. gelu(a) - gelu(-a) is a itself. The layer norm
+    before it divides by the contrast of the place.
     """
     width = first.in_features
     first.weight[:width], first.weight[width:] = 1.5 * torch.eye(width), -1.5 * torch.eye(width)
@@ -103,8 +161,11 @@ def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
     second.weight[number // 2, number] = second.weight[number // 2, number + width] = 0.6
     number = torch.arange(FILTERS // 2, FILTERS)
     second.weight[number, number], second.weight[number, number + width] = 0.4, -0.4
-    number = torch.arange(FILTERS, width)
-    second.weight[number, number], second.weight[number, number + width] = 3.0, -3.0
+    number = torch.arange(SEAMS, PLACES)
+    pair = BEGINS + (number - SEAMS) // 2
+    second.weight[pair, number] = second.weight[pair, number + width] = 0.6
+    number = torch.arange(PLACES, width)
+    second.weight[number, number], second.weight[number, number + width] = 1.0, -1.0
 
 
 class Trainee(nn.Module):
@@ -134,25 +195,26 @@ class Trainee(nn.Module):
                         )
             drifting = motion_filters(FILTERS - UNREST_FILTERS, seed)
             unrest = unrest_filters(UNREST_FILTERS, seed)
-            self.filters[:FILTERS] = FILTER_SCALE * torch.cat([drifting, unrest])
+            bank = FILTER_SCALE * torch.cat([drifting, unrest, seam_filters(SEAM_FILTERS)])
+            self.filters[:SEAMS] = bank
             embeddings.patch_embeddings.projection.bias.zero_()
             embeddings.position_embeddings.zero_()
-            embeddings.position_embeddings[..., FILTERS:].normal_(0, 0.05)
+            embeddings.position_embeddings[..., PLACES:] = place_codes()
             embeddings.cls_token.normal_(0, 0.3)
-            vivit.layers[0].attention.o_proj.weight.zero_()
+            embeddings.cls_token[..., PLACES:] = 0.0
+            _compare_seams(vivit.layers[0].attention)
             _measure_energy(vivit.layers[0].mlp.fc1, vivit.layers[0].mlp.fc2)
         for part in (embeddings, vivit.layers[0]):
             part.requires_grad_(False)
         self.filters.requires_grad_(False)
 
     def front(self, tubelets: Tensor) -> Tensor:
-        """Compute the fixed half, embedding and first layer, whose attention adds nothing: (B, 65, width)."""
+        """Compute the fixed half, embedding and first layer: (B, 65, width)."""
         vivit = self.classifier.vivit
         tokens = tubelets @ self.filters.T
         start = vivit.embeddings.cls_token.expand(len(tokens), -1, -1)
         hidden = torch.cat([start, tokens], dim=1) + vivit.embeddings.position_embeddings
-        first = vivit.layers[0]
-        return hidden + first.mlp(first.layernorm_after(hidden))
+        return vivit.layers[0](hidden)
 
     def forward(self, tubelets: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, 11) and flow (B, SLOTS, GRID * GRID, 4) of grey tubelets in [-1, 1]."""

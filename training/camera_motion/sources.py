@@ -25,21 +25,17 @@ PHOTOGRAPHS = {
         "retina.jpg",
         "grass.png",
         "gravel.png",
-        "logo.png",
         "camera.png",
         "rocket.jpg",
         "brick.png",
-        "color.png",
         "cell.png",
         "clock_motion.png",
-        "moon.png",
         "text.png",
-        "motorcycle_left.png",
     ],
     "sklearn/datasets/images": ["flower.jpg"],
 }
 HELD_OUT_PHOTOGRAPHS = {
-    "skimage/data": ["chelsea.png", "coins.png", "page.png"],
+    "skimage/data": ["chelsea.png", "coins.png"],
     "sklearn/datasets/images": ["china.jpg"],
     "matplotlib/mpl-data/sample_data": ["grace_hopper.jpg"],
 }
