@@ -8,8 +8,8 @@
 
 #include "kernels/kernel_table.h"
 #include "kernels/math.inl.h"
-#include "kernels/rows.inl.h"
 #include "kernels/tile.inl.h"
+#include "kernels/vectors.inl.h"
 
 namespace qora {
 namespace {

@@ -95,10 +95,14 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, void* y, RowScal
 // Sums of bytes are some hundred times coarser than the fitted GELU.
 template <class V, Activation Act, bool Integer>
 QORA_INLINE typename V::F activated(typename V::F x) {
-    if constexpr (Act == Activation::kNone) return x;
-    if constexpr (Integer) return fitted_gelu<V>(x, Act == Activation::kGelu ? kGeluFit : kGeluTanhFit);
-    if constexpr (Act == Activation::kGelu) return gelu<V>(x);
-    if constexpr (Act == Activation::kGeluTanh) return gelu_tanh<V>(x);
+    if constexpr (Act == Activation::kNone)
+        return x;
+    else if constexpr (Integer)
+        return fitted_gelu<V>(x, Act == Activation::kGelu ? kGeluFit : kGeluTanhFit);
+    else if constexpr (Act == Activation::kGelu)
+        return gelu<V>(x);
+    else
+        return gelu_tanh<V>(x);
 }
 
 template <class V, bool Integer, Activation Act>

@@ -42,7 +42,6 @@ struct Avx2Simd {
     static F min(F a, F b) { return _mm256_min_ps(a, b); }
     static F abs(F a) { return _mm256_andnot_ps(set(-0.0f), a); }
     static F sqrt(F a) { return _mm256_sqrt_ps(a); }
-    static F div(F a, F b) { return _mm256_div_ps(a, b); }
     // rcpps is good to 1.5 * 2^-12; one Newton step brings it to about one ulp.
     static F reciprocal(F a) {
         const F r = _mm256_rcp_ps(a);

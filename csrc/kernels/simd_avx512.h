@@ -47,7 +47,6 @@ struct Avx512Simd {
     static F min(F a, F b) { return _mm512_min_ps(a, b); }
     static F abs(F a) { return _mm512_abs_ps(a); }
     static F sqrt(F a) { return _mm512_sqrt_ps(a); }
-    static F div(F a, F b) { return _mm512_div_ps(a, b); }
     // Fourteen bits and one Newton step: about one ulp, without the long latency of a division.
     static F reciprocal(F a) {
         const F r = _mm512_rcp14_ps(a);

@@ -55,7 +55,6 @@ struct NeonSimd {
     static F min(F a, F b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
     static F abs(F a) { return vabsq_f32(a); }
     static F sqrt(F a) { return vsqrtq_f32(a); }
-    static F div(F a, F b) { return vdivq_f32(a, b); }
     // The estimate is good to eight bits; each Newton step doubles them.
     static F reciprocal(F a) {
         F r = vrecpeq_f32(a);

@@ -31,7 +31,6 @@ struct ScalarSimd {
     static F min(F a, F b) { return a < b ? a : b; }
     static F abs(F a) { return std::fabs(a); }
     static F sqrt(F a) { return sqrtf(a); }
-    static F div(F a, F b) { return a / b; }
     static F reciprocal(F a) { return 1.0f / a; }
     static F round(F a) { return std::nearbyint(a); }
     // x * 2^n for an integral n from -126 to 127.
