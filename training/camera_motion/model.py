@@ -18,7 +18,8 @@ TUBELET = (4, 24, 24)
 LUMA = (0.299, 0.587, 0.114)
 SLOTS = FRAMES // TUBELET[0]
 # Channels of the width of 256: answers of filters, those of unrest last; then what a tubelet begins and ends
-# with, how its beginning differs from the end of the one before, and one-hot codes of its column, row and time.
+# with, how its beginning differs from the end of the one before, and one-hot codes of its column, row and
+# time.
 FILTERS, UNREST_FILTERS, FILTER_SCALE = 208, 48, 0.14
 SEAM_FILTERS, AXES = 12, (SIDE // TUBELET[2], SIDE // TUBELET[1], SLOTS)
 BEGINS, ENDS, SEAMS, PLACES = (FILTERS + i * SEAM_FILTERS for i in range(4))
@@ -151,8 +152,8 @@ def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
     """Make an MLP write the energy of each pair of filters, and louder phases and positions.
 
     gelu(a) + gelu(-a) rectifies; its sum over the even and the odd filter of a pair hardly depends on where
-    the edges are, only on how they move; so it is with the seams. gelu(a) - gelu(-a) is a itself. The layer norm
-    before it divides by the contrast of the place.
+    the edges are, only on how they move; so it is with the seams. gelu(a) - gelu(-a) is a itself. The layer
+    norm before it divides by the contrast of the place.
     """
     width = first.in_features
     first.weight[:width], first.weight[width:] = 1.5 * torch.eye(width), -1.5 * torch.eye(width)
