@@ -113,7 +113,8 @@ test_table() {
 export -f test_table
 export here
 {
-    for file in linear attention rotary mlp norm_and_activations tubelets; do
+    for file in linear attention window_attention short_attention rotary recurrent mlp norm_and_activations \
+        q4_panels tubelets; do
         printf '%s\n' "cortex-a72 neon $file" "neoverse-n1 neon_dotprod $file" "max neon_dotprod_bf16 $file"
     done
     printf '%s\n' "max everywhere isa" "max between isa"
