@@ -8,8 +8,9 @@ cd "$(dirname "$0")/.."
 echo "== installing qora-vision and what its tests compare with" >&2
 python -m pip install --quiet '.[test,reference,dev]'
 # Beside the environment: see pytest_configure in tests/conftest.py.
-export QORA_TORCHVISION="$VIRTUAL_ENV/torchvision"
-python -m pip install --quiet --no-deps --upgrade --target "$QORA_TORCHVISION" 'torchvision==0.28.0'
+export QORA_TORCHVISION="$VIRTUAL_ENV/torchvision-0.28.0"
+[ -d "$QORA_TORCHVISION/torchvision" ] ||
+    python -m pip install --quiet --no-deps --target "$QORA_TORCHVISION" 'torchvision==0.28.0'
 
 echo "== ruff, mypy, clang-format" >&2
 ruff check .

@@ -80,8 +80,8 @@ struct Wide {
     // clang-format on
 };
 
-// Four cover the latency of a multiply-add on two ports for half of the time, and eight would not fit
-// registers.
+// Two ports whose multiply-adds take four cycles could do with eight, but those would not fit registers; a
+// CPU looks far enough ahead for the rest.
 template <class V>
 using WideOf = Wide<V, 4>;
 

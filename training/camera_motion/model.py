@@ -138,12 +138,12 @@ def _compare_seams(attention: nn.Module) -> None:
     codes[count] = codes[:count].sum(0) / len(AXES)
     earlier = codes.clone()
     earlier[count - SLOTS + 1 : count] = codes[count - SLOTS : count - 1]
+    seams = torch.eye(SEAM_FILTERS)
     for head, (keys, values, sign) in enumerate(((codes, BEGINS, 1.0), (earlier, ENDS, -1.0))):
         first = 64 * head
         attention.q_proj.weight[first : first + count + 1] = 16.0 * codes
         attention.k_proj.weight[first : first + count] = 16.0 * keys[:count]
         attention.k_proj.weight[first + count] = -2.5 * 16.0 * codes[count]
-        seams = torch.eye(SEAM_FILTERS)
         attention.v_proj.weight[first : first + SEAM_FILTERS, values : values + SEAM_FILTERS] = seams
         attention.o_proj.weight[SEAMS:PLACES, first : first + SEAM_FILTERS] = sign * 0.1 * seams
 
