@@ -172,12 +172,19 @@ def activation(x: Bounded, name: str | None, family: str = "f32") -> Bounded:
 
 
 def product(family: str, a: Bounded, w: Bounded) -> Bounded:
-    """A Wᵀ by one family's dot products. Integer sums are exact; three roundings turn them into float32."""
+    """A Wᵀ by one family's dot products.
+
+    Integer sums are exact. They become float32 before the zero point's share is taken off: one rounding of at
+    most the row's range times sum|w|, and three of the result.
+    """
     value = a.value @ w.value.T
     w_size = np.abs(w.value) + w.error
     error = np.abs(a.value) @ w.error.T + a.error @ w_size.T
     if family in ("i8", "q4"):
-        return Bounded(value, error + 3 * U * (np.abs(value) + error))
+        high, low = (a.value + a.error).max(axis=-1), (a.value - a.error).min(axis=-1)
+        steps = np.maximum(high, 0.0) - np.minimum(low, 0.0)
+        raw = steps[:, None] * w_size.sum(axis=-1)
+        return Bounded(value, error + U * raw + 3 * U * (np.abs(value) + error))
     n = a.value.shape[-1]
     size = (np.abs(a.value) + a.error) @ w_size.T
     return Bounded(value, error + sum_error(n + 2) * size + n * TINY)

@@ -82,8 +82,8 @@ struct EpilogueArgs {
     bool integer;  // int32 accumulators: value = (acc - zero_point * col_sum) * row scale * col scale
     const RowScale* row_scale;  // [rows], read when integer
     const float* col_scale;     // [cols], read when integer
-    const int32_t* col_sum;     // [cols], read when integer
-    const float* bias;          // [cols] or null
+    const float* col_sum;       // [cols], whole numbers, read when integer
+    const float* bias;          // [cols]
     Activation activation;
     const float* residual;      // [rows][cols] float32 or null; may be `out`
     ptrdiff_t residual_stride;  // elements

@@ -76,20 +76,19 @@ void encode_row_i8(const float* x, int64_t n, int64_t n_padded, void* y, RowScal
     const float min = Sums::min_lane(lows), range = Sums::max_lane(highs) - min;
     const float step = range > 1e-30f ? range / 255.0f : 1.0f, inverse = 1.0f / step;
     const auto zero_point = V::min_i(V::max_i(V::to_int(V::set(-min / step)), V::set_i(0)), V::set_i(255));
-    const float offset = V::first(V::to_float(zero_point));
+    const float offset = V::first(V::to_float(zero_point)) - V::kI8Offset;
 
     auto* out = static_cast<uint8_t*>(y);
     for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
         const auto v = W::fma(load_lanes<W>(x + i, lanes), W::set(inverse), W::set(offset));
-        const auto q = W::min_i(W::max_i(W::to_int(v), W::set_i(0)), W::set_i(255));
-        W::store_u8(out + i, W::sub_i(q, W::set_i(V::kI8Offset)));
+        W::store_bytes(out + i, W::to_int(v));
     });
     // The weights beyond n are zero, so what stands here does not count.
     for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
-        V::store_u8(out + i, V::set_i(0));
+        V::store_bytes(out + i, V::set_i(0));
     scale->scale = step + Sums::sum(poisons);
-    scale->zero_point = static_cast<int32_t>(offset) - V::kI8Offset;
+    scale->zero_point = static_cast<int32_t>(offset);
 }
 
 // Sums of bytes are some hundred times coarser than the fitted GELU.
@@ -111,7 +110,7 @@ void epilogue_rows(const EpilogueArgs& e) {
         const auto* floats = static_cast<const float*>(e.acc) + r * e.acc_stride;
         const auto* ints = static_cast<const int32_t*>(e.acc) + r * e.acc_stride;
         const float row_scale = Integer ? e.row_scale[r].scale : 1.0f;
-        const int32_t zero_point = Integer ? e.row_scale[r].zero_point : 0;
+        const float zero_point = Integer ? static_cast<float>(e.row_scale[r].zero_point) : 0.0f;
         const float* residual = e.residual ? e.residual + r * e.residual_stride : nullptr;
         auto* out_f32 = static_cast<float*>(e.out) + r * e.out_stride;
         auto* out_bf16 = static_cast<uint16_t*>(e.out) + r * e.out_stride;
@@ -121,13 +120,13 @@ void epilogue_rows(const EpilogueArgs& e) {
             using W = decltype(w);
             typename W::F v;
             if constexpr (Integer) {
-                const auto sum =
-                    W::sub_i(W::load_i(ints + i), W::mul_i(W::set_i(zero_point), W::load_i(e.col_sum + i)));
-                v = W::mul(W::to_float(sum), W::mul(W::set(row_scale), W::load(e.col_scale + i)));
+                const auto sum = W::to_float(W::load_i(ints + i));
+                v = W::fma(W::set(-zero_point), W::load(e.col_sum + i), sum);
+                v = W::mul(v, W::set(row_scale));
+                v = W::fma(v, W::load(e.col_scale + i), W::load(e.bias + i));
             } else {
-                v = W::load(floats + i);
+                v = W::add(W::load(floats + i), W::load(e.bias + i));
             }
-            if (e.bias) v = W::add(v, W::load(e.bias + i));
             v = activated<W, Act, Integer>(v);
             if (residual) v = W::add(v, load_lanes<W>(residual + i, lanes));
             if (e.out_bf16)

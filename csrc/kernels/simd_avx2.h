@@ -118,9 +118,15 @@ struct Avx2Simd {
         return _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     }
     static void store_i16(int16_t* p, I x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_i16(x)); }
-    static void store_u8(uint8_t* p, I x) {
+    static void store_bytes(uint8_t* p, I x) {
         const __m128i words = to_i16(x);
         _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+    static void store_bytes(uint8_t* p, const I (&x)[4]) {
+        const I low = _mm256_packs_epi32(x[0], x[1]), high = _mm256_packs_epi32(x[2], x[3]);
+        const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                            _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
     }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.

@@ -113,8 +113,14 @@ struct Avx512Simd {
     static void store_i16(int16_t* p, I x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
     }
-    static void store_u8(uint8_t* p, I x) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+    static void store_bytes(uint8_t* p, I x) {
+        const I positive = max_i(x, _mm512_setzero_si512());
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(positive));
+    }
+    static void store_bytes(uint8_t* p, const I (&x)[4]) {
+        const I low = _mm512_packs_epi32(x[0], x[1]), high = _mm512_packs_epi32(x[2], x[3]);
+        const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
     }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.

@@ -124,11 +124,16 @@ struct NeonSimd {
         memcpy(p, lanes, static_cast<size_t>(n) * 2);
     }
     static void store_i16(int16_t* p, I x) { vst1_s16(p, vmovn_s32(x)); }
-    static void store_u8(uint8_t* p, I x) {
-        const int16x4_t words = vmovn_s32(x);
-        const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    static void store_bytes(uint8_t* p, I x) {
+        const int16x4_t words = vqmovn_s32(x);
+        const int8x8_t bytes = vqmovn_s16(vcombine_s16(words, words));
         const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
         memcpy(p, &four, 4);
+    }
+    static void store_bytes(uint8_t* p, const I (&x)[4]) {
+        const int16x8_t low = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1])),
+                        high = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
+        vst1q_u8(p, vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))));
     }
 
     // Words.

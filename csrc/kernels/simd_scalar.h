@@ -86,7 +86,11 @@ struct ScalarSimd {
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
-    static void store_u8(uint8_t* p, I x) { *p = static_cast<uint8_t>(x); }
+    // What does not fit a byte becomes the nearest that does: of 0..255, or with kI8Offset of -128..127.
+    static void store_bytes(uint8_t* p, I x) { *p = static_cast<uint8_t>(max_i(min_i(x, 255), 0)); }
+    static void store_bytes(uint8_t* p, const I (&x)[4]) {
+        for (int i = 0; i < 4; ++i) store_bytes(p + i, x[i]);
+    }
 
     // Words: 2 kWidth lanes of int16.
     struct W {

@@ -62,15 +62,10 @@ struct Wide {
     static float max_lane(F a) { return V::max_lane(folded(a, V::max)); }
     static float min_lane(F a) { return V::min_lane(folded(a, V::min)); }
 
-    static I set_i(int32_t x) { return each<I>([&](int) { return V::set_i(x); }); }
     static I load_i(const int32_t* p) { return each<I>([&](int i) { return V::load_i(p + i * V::kWidth); }); }
-    static I sub_i(I a, I b) { return each<I>([&](int i) { return V::sub_i(a.v[i], b.v[i]); }); }
-    static I mul_i(I a, I b) { return each<I>([&](int i) { return V::mul_i(a.v[i], b.v[i]); }); }
-    static I max_i(I a, I b) { return each<I>([&](int i) { return V::max_i(a.v[i], b.v[i]); }); }
-    static I min_i(I a, I b) { return each<I>([&](int i) { return V::min_i(a.v[i], b.v[i]); }); }
     static F to_float(I a) { return each<F>([&](int i) { return V::to_float(a.v[i]); }); }
     static I to_int(F a) { return each<I>([&](int i) { return V::to_int(a.v[i]); }); }
-    static void store_u8(uint8_t* p, I x) { each_at([&](int i, int at) { V::store_u8(p + at, x.v[i]); }); }
+    static void store_bytes(uint8_t* p, I x) { V::store_bytes(p, x.v); }
     static F load_bf16(const uint16_t* p) {
         return each<F>([&](int i) { return V::load_bf16(p + i * V::kWidth); });
     }

@@ -293,7 +293,7 @@ void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t ro
 
 void PackedLinear::set_column(int64_t n, float scale, int32_t sum) {
     reinterpret_cast<float*>(memory_.data() + col_scale_at_)[n] = scale;
-    reinterpret_cast<int32_t*>(memory_.data() + col_sum_at_)[n] = sum;
+    reinterpret_cast<float*>(memory_.data() + col_sum_at_)[n] = static_cast<float>(sum);
 }
 
 void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads) {

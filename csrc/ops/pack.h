@@ -59,7 +59,7 @@ class PackedLinear {
     // Padded to whole panels.
     const float* bias() const { return reinterpret_cast<const float*>(memory_.data() + bias_at_); }
     const float* col_scale() const { return reinterpret_cast<const float*>(memory_.data() + col_scale_at_); }
-    const int32_t* col_sum() const { return reinterpret_cast<const int32_t*>(memory_.data() + col_sum_at_); }
+    const float* col_sum() const { return reinterpret_cast<const float*>(memory_.data() + col_sum_at_); }
     size_t nbytes() const { return memory_.capacity(); }
 
   private:
