@@ -238,7 +238,7 @@ def test_lookup_reads_the_table_of_each_channel(reverse: bool) -> None:
     table = rng.standard_normal((3, 256), dtype=np.float32)
     frames = rng.integers(0, 256, (3, 9, 12, 3), dtype=np.uint8)[:, 2:8, 1:11]  # rows lie apart
     room = np.full((5, 3, 6, 10), 7.0, np.float32)
-    lookup(frames, table, room[1:4], reverse_channels=reverse)
+    lookup([frames[:1], frames[1:]], table, room[1:4], reverse_channels=reverse)
     for c in range(3):
         np.testing.assert_array_equal(room[1:4, c], table[c][frames[..., 2 - c if reverse else c]])
     assert (room[0] == 7.0).all()
@@ -248,13 +248,15 @@ def test_lookup_reads_the_table_of_each_channel(reverse: bool) -> None:
 def test_lookup_refuses_what_does_not_fit() -> None:
     frames, table = np.zeros((2, 4, 5, 3), np.uint8), np.zeros((3, 256), np.float32)
     out = np.zeros((2, 3, 4, 5), np.float32)
+    with pytest.raises(ValueError, match="2 frames do not fit"):
+        lookup([frames], table, out[:1])
+    with pytest.raises(ValueError, match="do not fit the output"):
+        lookup([frames[:1], frames[1:, :3]], table, out)
     with pytest.raises(ValueError, match="output of shape"):
-        lookup(frames, table, out[:1])
-    with pytest.raises(ValueError, match="output of shape"):
-        lookup(frames, table, out.astype(np.float64))  # type: ignore[arg-type]
+        lookup([frames], table, out.astype(np.float64))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="table"):
-        lookup(frames, table[:, :255], out)
+        lookup([frames], table[:, :255], out)
     with pytest.raises(ValueError, match="contiguous rows"):
-        lookup(frames[:, :, ::2], table, out)
+        lookup([frames[:, :, ::2]], table, out)
     with pytest.raises(ValueError, match="uint8"):
-        lookup(frames.astype(np.int16), table, out)  # type: ignore[arg-type]
+        lookup([frames.astype(np.int16)], table, out)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "bindings/bindings.h"
 #include "core/views.h"
@@ -69,37 +70,42 @@ U8Array resize_array(const py::array& frames, int64_t out_height, int64_t out_wi
     return out;
 }
 
-void lookup_array(const py::array& frames, const py::array& table, py::array out, bool reverse_channels,
-                  int num_threads) {
-    check(py::isinstance<U8Array>(frames) && frames.ndim() == 4 && frames.shape(3) == 3 &&
-              (frames.size() == 0 || (frames.strides(3) == 1 && frames.strides(2) == 3)),
-          "lookup_u8", [&] {
-              return "expected a uint8 array of shape (T, H, W, 3) with contiguous rows, got " +
-                     shape_text(frames);
-          });
+void lookup_arrays(const std::vector<py::array>& parts, const py::array& table, py::array out,
+                   bool reverse_channels, int num_threads) {
     check(py::isinstance<F32Array>(table) && table.ndim() == 2 && table.shape(0) == 3 &&
               table.shape(1) == 256 && (table.flags() & py::array::c_style) != 0,
           "lookup_u8", [&] {
               return "expected a C-contiguous float32 table of shape (3, 256), got " + shape_text(table);
           });
-    check(py::isinstance<F32Array>(out) && out.ndim() == 4 && out.shape(0) == frames.shape(0) &&
-              out.shape(1) == 3 && out.shape(2) == frames.shape(1) && out.shape(3) == frames.shape(2) &&
+    check(py::isinstance<F32Array>(out) && out.ndim() == 4 && out.shape(1) == 3 &&
               (out.flags() & py::array::c_style) != 0 && out.writeable(),
           "lookup_u8", [&] {
-              return "expected a writable C-contiguous float32 output of shape (T, 3, H, W) for frames " +
-                     shape_text(frames) + ", got " + shape_text(out);
+              return "expected a writable C-contiguous float32 output of shape (T, 3, H, W), got " +
+                     shape_text(out);
           });
-    qora::FramesU8 view;
-    view.data = static_cast<const uint8_t*>(frames.data());
-    view.count = frames.shape(0);
-    view.height = frames.shape(1);
-    view.width = frames.shape(2);
-    view.frame_stride = frames.strides(0);
-    view.row_stride = frames.strides(1);
+    const int64_t height = out.shape(2), width = out.shape(3);
+    std::vector<qora::FrameU8> frames;
+    for (const py::array& part : parts) {
+        check(py::isinstance<U8Array>(part) && part.ndim() == 4 && part.shape(3) == 3 &&
+                  (part.size() == 0 || (part.strides(3) == 1 && part.strides(2) == 3)),
+              "lookup_u8", [&] {
+                  return "expected uint8 arrays of shape (n, H, W, 3) with contiguous rows, got " +
+                         shape_text(part);
+              });
+        check(part.shape(1) == height && part.shape(2) == width, "lookup_u8", [&] {
+            return "frames " + shape_text(part) + " do not fit the output of shape " + shape_text(out);
+        });
+        const auto* first = static_cast<const uint8_t*>(part.data());
+        for (int64_t t = 0; t < part.shape(0); ++t)
+            frames.push_back({first + t * part.strides(0), part.strides(1)});
+    }
+    check(out.shape(0) == static_cast<int64_t>(frames.size()), "lookup_u8", [&] {
+        return std::to_string(frames.size()) + " frames do not fit the output of shape " + shape_text(out);
+    });
     const auto* values = static_cast<const float*>(table.data());
     auto* target = static_cast<float*>(out.mutable_data());
     py::gil_scoped_release release;
-    qora::lookup_u8(view, values, reverse_channels, target, num_threads);
+    qora::lookup_u8(frames, height, width, values, reverse_channels, target, num_threads);
 }
 
 }  // namespace
@@ -110,9 +116,9 @@ void bind_resize(py::module_& m) {
     m.def("resize_u8", &resize_array, py::arg("frames"), py::arg("out_height"), py::arg("out_width"),
           py::arg("filter"), py::arg("rule"), py::arg("crop") = py::none(), py::arg("num_threads") = 0,
           "Resize uint8 frames (H, W, 3) or (T, H, W, 3); crop = (top, left, height, width) of the output.");
-    m.def("lookup_u8", &lookup_array, py::arg("frames"), py::arg("table"), py::arg("out"),
+    m.def("lookup_u8", &lookup_arrays, py::arg("parts"), py::arg("table"), py::arg("out"),
           py::arg("reverse_channels") = false, py::arg("num_threads") = 0,
-          "out[t, c] = table[c][frames[t, :, :, c]]: (T, H, W, 3) uint8 to (T, 3, H, W) float32.");
+          "out[t, c] = table[c][frame[:, :, c]] for each frame t of uint8 arrays (n, H, W, 3); float32.");
 }
 
 }  // namespace qora

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/parallel.h"
@@ -14,9 +16,9 @@ namespace {
 constexpr const char* kOp = "resize_u8";
 constexpr int64_t kMaxSide = 65536;
 constexpr int kChannels = 3;
-// Output rows of one work item. Each item scales the source rows that it needs by itself, so neighbours share
-// a few of them; in exchange, one frame alone keeps several threads busy and the scratch stays in L2.
-constexpr int64_t kBandRows = 32;
+// Most output rows of one work item. Each item scales the source rows that it needs by itself, so neighbours
+// share a few of them; in exchange, one frame alone keeps several threads busy and the scratch stays in L2.
+constexpr int64_t kMaxBandRows = 32;
 constexpr int kPilBits = 22;
 
 double filter_weight(ResizeFilter filter, double x) {
@@ -103,6 +105,29 @@ Axis make_axis(int64_t in, int64_t out, int64_t crop_begin, int64_t crop_size, c
         axis.clamps |= ((sum * 255 + (int64_t{1} << (axis.shift - 1))) >> axis.shift) > 255;
     }
     return axis;
+}
+
+struct Axes {
+    int64_t height = 0, width = 0;
+    ResizeSpec spec;
+    Axis rows, columns;
+
+    auto key() const {
+        return std::tie(height, width, spec.filter, spec.rule, spec.out_height, spec.out_width, spec.crop_top,
+                        spec.crop_left, spec.crop_height, spec.crop_width);
+    }
+};
+
+// The frames of a clip come one by one: a thread keeps the axes of the last.
+const Axes& axes_of(int64_t height, int64_t width, const ResizeSpec& spec) {
+    thread_local Axes kept;
+    Axes wanted{height, width, spec, {}, {}};
+    if (kept.key() != wanted.key()) {
+        wanted.rows = make_axis(height, spec.out_height, spec.crop_top, spec.crop_height, spec);
+        wanted.columns = make_axis(width, spec.out_width, spec.crop_left, spec.crop_width, spec);
+        kept = std::move(wanted);
+    }
+    return kept;
 }
 
 uint8_t to_u8(int32_t value) { return static_cast<uint8_t>(std::min(std::max(value, 0), 255)); }
@@ -303,50 +328,51 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
                uint8_t* out, int num_threads) {
     check_resize(count, height, width, spec);
     const bool plain = spec.rule == ResizeRule::kPlain;
-    Axis rows, columns;
+    const Axes* axes = plain ? nullptr : &axes_of(height, width, spec);
     std::vector<PlainTap> plain_rows, plain_columns;
     if (plain) {
         plain_rows = make_plain_axis(height, spec.out_height, spec.crop_top, spec.crop_height);
         plain_columns = make_plain_axis(width, spec.out_width, spec.crop_left, spec.crop_width);
-    } else {
-        rows = make_axis(height, spec.out_height, spec.crop_top, spec.crop_height, spec);
-        columns = make_axis(width, spec.out_width, spec.crop_left, spec.crop_width, spec);
     }
     const bool rows_first = scales_rows_first(height, width, spec);
-    const int64_t bands = ceil_div(spec.crop_height, kBandRows);
+    // As many bands for each thread, of a frame that is alone as well.
+    const int64_t rounds = ceil_div(spec.crop_height, kMaxBandRows * resolve_threads(num_threads));
+    const int64_t band_rows = ceil_div(spec.crop_height, rounds * resolve_threads(num_threads));
+    const int64_t bands = ceil_div(spec.crop_height, band_rows);
     const int64_t frame_bytes = height * width * kChannels;
     const int64_t out_row_bytes = spec.crop_width * kChannels;
     const auto body = [&](int64_t begin, int64_t end) {
         std::vector<uint64_t> packed;
         std::vector<uint8_t> between;
         for (int64_t item = begin; item < end; ++item) {
-            const int64_t t = item / bands, row_begin = item % bands * kBandRows;
-            const int64_t row_end = std::min(row_begin + kBandRows, spec.crop_height);
+            const int64_t t = item / bands, row_begin = item % bands * band_rows;
+            const int64_t row_end = std::min(row_begin + band_rows, spec.crop_height);
             const uint8_t* frame = frames + t * frame_bytes;
             uint8_t* target = out + (t * spec.crop_height + row_begin) * out_row_bytes;
             if (plain)
                 plain_band(frame, width, plain_rows, plain_columns, row_begin, row_end, target);
             else
-                antialiased_band(frame, width, rows_first, rows, columns, row_begin, row_end, packed, between,
-                                 target);
+                antialiased_band(frame, width, rows_first, axes->rows, axes->columns, row_begin, row_end,
+                                 packed, between, target);
         }
     };
     parallel_for(count * bands, count > 1 ? bands : 1, num_threads, body);
 }
 
-void lookup_u8(const FramesU8& frames, const float* table, bool reverse_channels, float* out,
-               int num_threads) {
-    const int64_t plane = frames.height * frames.width;
-    parallel_for(frames.count, 1, num_threads, [&](int64_t begin, int64_t end) {
+void lookup_u8(const std::vector<FrameU8>& frames, int64_t height, int64_t width, const float* table,
+               bool reverse_channels, float* out, int num_threads) {
+    const int64_t plane = height * width;
+    parallel_for(static_cast<int64_t>(frames.size()), 1, num_threads, [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
+            const FrameU8& frame = frames[static_cast<size_t>(t)];
             float* planes = out + t * kChannels * plane;
-            for (int64_t y = 0; y < frames.height; ++y) {
-                const uint8_t* row = frames.data + t * frames.frame_stride + y * frames.row_stride;
+            for (int64_t y = 0; y < height; ++y) {
+                const uint8_t* row = frame.data + y * frame.row_stride;
                 for (int c = 0; c < kChannels; ++c) {
                     const uint8_t* source = row + (reverse_channels ? kChannels - 1 - c : c);
                     const float* values = table + c * 256;
-                    float* target = planes + c * plane + y * frames.width;
-                    for (int64_t x = 0; x < frames.width; ++x) target[x] = values[source[kChannels * x]];
+                    float* target = planes + c * plane + y * width;
+                    for (int64_t x = 0; x < width; ++x) target[x] = values[source[kChannels * x]];
                 }
             }
         }

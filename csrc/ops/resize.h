@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace qora {
 
@@ -32,17 +33,16 @@ void check_resize(int64_t count, int64_t height, int64_t width, const ResizeSpec
 void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t width, const ResizeSpec& spec,
                uint8_t* out, int num_threads);
 
-// Interleaved bytes of a clip whose frames and rows may lie apart; a pixel is 3 bytes, strides are in bytes.
-struct FramesU8 {
-    const uint8_t* data = nullptr;
-    int64_t count = 0, height = 0, width = 0;
-    int64_t frame_stride = 0, row_stride = 0;
+// Interleaved bytes of a frame whose rows may lie apart; a pixel is 3 bytes, the stride is in bytes.
+struct FrameU8 {
+    const uint8_t* data;
+    int64_t row_stride;
 };
 
 // out[t][c][y][x] = table[c][frames[t][y][x][reverse_channels ? 2 - c : c]].
-// table: (3, 256), out: (count, 3, height, width), contiguous. One pass: every value a uint8 can become is in
-// the table, so rescaling, mean and standard deviation cost nothing here.
-void lookup_u8(const FramesU8& frames, const float* table, bool reverse_channels, float* out,
-               int num_threads);
+// table: (3, 256), out: (frames, 3, height, width), contiguous. One pass: every value a uint8 can become is
+// in the table, so rescaling, mean and standard deviation cost nothing here.
+void lookup_u8(const std::vector<FrameU8>& frames, int64_t height, int64_t width, const float* table,
+               bool reverse_channels, float* out, int num_threads);
 
 }  // namespace qora

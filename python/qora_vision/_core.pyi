@@ -1,5 +1,6 @@
 """Types of the native module."""
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -135,7 +136,7 @@ def resize_u8(
     num_threads: int = 0,
 ) -> NDArray[np.uint8]: ...
 def lookup_u8(
-    frames: NDArray[np.uint8],
+    parts: Sequence[NDArray[np.uint8]],
     table: _Floats,
     out: _Floats,
     reverse_channels: bool = False,

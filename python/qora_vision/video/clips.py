@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qora_vision.video.preprocess import SPATIAL_VIEWS, Preprocessing, SpatialCrop, join_frames
+from qora_vision.video.preprocess import SPATIAL_VIEWS, Preprocessing, SpatialCrop, common_size
 from qora_vision.video.sampling import validate_indices, view_indices
 from qora_vision.video.sources import Frame, FrameSource
 
@@ -56,8 +56,7 @@ def load_clips(
     crops: list[SpatialCrop] = ["center"] if spatial == 1 else list(range(SPATIAL_VIEWS))
 
     def prepare(frame: Frame) -> list[Frame]:
-        cut = preprocessing.crop_views(frame[None], crops, num_threads=num_threads)
-        return [np.array(view) for view in cut]  # copies: the frame's buffer is used again
+        return preprocessing.crop_views(frame[None], crops, num_threads=num_threads)
 
     if indices is None:
 
@@ -89,17 +88,14 @@ def _to_clips(
 ) -> NDArray[np.float32]:
     temporal, spatial = views
     length = preprocessing.num_frames
-    out: NDArray[np.float32] | None = None
+    height, width = common_size(part for parts in prepared.values() for part in parts)
+    out = np.empty((temporal, spatial, length, 3, height, width), np.float32)
     for v in range(temporal):
-        for s in range(spatial):
-            clip = join_frames([prepared[i][s] for i in chosen[v * length : (v + 1) * length]])
-            if out is None:
-                shape = (temporal * spatial, length, 3, *clip.shape[1:3])
-                out = np.empty(shape, np.float32)
-            target = out[v * spatial + s]
-            preprocessing.to_float(clip, target, channel_order=source.channel_order, num_threads=num_threads)
-    assert out is not None  # there is at least one view
-    return out
+        frames = [prepared[i] for i in chosen[v * length : (v + 1) * length]]
+        for s, clip in enumerate(out[v]):
+            parts = [views[s] for views in frames]
+            preprocessing.to_float(parts, clip, channel_order=source.channel_order, num_threads=num_threads)
+    return out.reshape(temporal * spatial, *out.shape[2:])
 
 
 def _check_views(views: tuple[int, int]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -226,8 +226,8 @@ class Preprocessing:
 
         Returns
         -------
-        For each view (T, h, w, 3) uint8 with (h, w) = `output_size`; rows are contiguous, frames may be views
-        of one array.
+        For each view (T, h, w, 3) uint8 with (h, w) = `output_size`; rows are contiguous. They share no
+        memory with `frames`, but may with each other.
         """
         height, width = self.resized_size(frames.shape[1], frames.shape[2])
         boxes = [self._crop_box(height, width, view) for view in views]
@@ -236,7 +236,7 @@ class Preprocessing:
         bottom = min(height, max(box[0] + box[2] for box in boxes))
         right = min(width, max(box[1] + box[3] for box in boxes))
         if self.resize is None:
-            region = frames[:, top:bottom, left:right]
+            region = frames[:, top:bottom, left:right].copy()
         else:
             region = resize(
                 frames,
@@ -250,7 +250,7 @@ class Preprocessing:
 
     def to_float(
         self,
-        frames: Frame,
+        parts: Sequence[Frame],
         out: NDArray[np.float32],
         *,
         channel_order: ChannelOrder = "rgb",
@@ -260,17 +260,17 @@ class Preprocessing:
 
         Parameters
         ----------
-        frames
-            (T, h, w, 3) uint8 with contiguous rows.
+        parts
+            Of `crop_views`, in order: (n, h, w, 3) uint8.
         out
             (T, 3, h, w) float32, C-contiguous.
         channel_order
-            Of `frames`.
+            Of `parts`.
         num_threads
             0: the process default.
         """
         lookup(
-            frames, self.value_table(), out, reverse_channels=channel_order == "bgr", num_threads=num_threads
+            parts, self.value_table(), out, reverse_channels=channel_order == "bgr", num_threads=num_threads
         )
 
     def apply(
@@ -307,13 +307,12 @@ class Preprocessing:
             If crop is not one of the views.
         """
         if isinstance(frames, np.ndarray):
-            cropped = self.crop_views(check_clip(frames), [crop], num_threads=num_threads)[0]
+            checked = [check_clip(frames)]
         else:
-            checked = [check_frame(frame, f"frame {i}") for i, frame in enumerate(frames)]
-            parts = [self.crop_views(frame[None], [crop], num_threads=num_threads)[0] for frame in checked]
-            cropped = join_frames(parts)
-        out = np.empty((cropped.shape[0], 3, cropped.shape[1], cropped.shape[2]), np.float32)
-        self.to_float(cropped, out, channel_order=channel_order, num_threads=num_threads)
+            checked = [check_frame(frame, f"frame {i}")[None] for i, frame in enumerate(frames)]
+        parts = [self.crop_views(part, [crop], num_threads=num_threads)[0] for part in checked]
+        out = np.empty((sum(map(len, parts)), 3, *common_size(parts)), np.float32)
+        self.to_float(parts, out, channel_order=channel_order, num_threads=num_threads)
         return out
 
     def _crop_box(self, height: int, width: int, view: SpatialCrop) -> _Box:
@@ -334,23 +333,23 @@ class Preprocessing:
         return top, left, *self.crop
 
 
-def join_frames(parts: Sequence[Frame]) -> Frame:
-    """Concatenate (n, h, w, 3) pieces of a clip.
+def common_size(parts: Iterable[Frame]) -> tuple[int, int]:
+    """Return the height and width of all (n, h, w, 3) pieces of a clip.
 
     Raises
     ------
     VideoError
         If there are none or their sizes differ.
     """
-    if not parts:
+    sizes = sorted({(part.shape[1], part.shape[2]) for part in parts})
+    if not sizes:
         raise VideoError("no frames were given: at least 1 is needed")
-    sizes = sorted({part.shape[1:3] for part in parts})
     if len(sizes) > 1:
         raise VideoError(
             f"frames have different sizes after resizing ({', '.join(f'{h} x {w}' for h, w in sizes)}): set "
             "a crop or an exact size, or use frames of one shape"
         )
-    return np.concatenate(parts)
+    return sizes[0]
 
 
 def _center(size: int, crop: int, rule: ResizeRule) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -60,19 +61,19 @@ def resize(
 
 
 def lookup(
-    frames: NDArray[np.uint8],
+    parts: Sequence[NDArray[np.uint8]],
     table: NDArray[np.float32],
     out: NDArray[np.float32],
     *,
     reverse_channels: bool = False,
     num_threads: int = 0,
 ) -> None:
-    """Write ``out[t, c, y, x] = table[c, frames[t, y, x, c]]``: scaled, normalised, transposed in one pass.
+    """Write ``out[t, c, y, x] = table[c, frame[y, x, c]]``: scaled, normalised, transposed in one pass.
 
     Parameters
     ----------
-    frames
-        (T, H, W, 3) uint8, each row contiguous (a crop of a contiguous array will do).
+    parts
+        The frames, in order: (n, H, W, 3) uint8, each row contiguous (a crop of a contiguous array will do).
     table
         (3, 256) float32: the value of each byte in each output channel.
     out
@@ -87,4 +88,4 @@ def lookup(
     ValueError
         For a wrong shape, dtype or layout.
     """
-    _core.lookup_u8(frames, table, out, reverse_channels, num_threads)
+    _core.lookup_u8(parts, table, out, reverse_channels, num_threads)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video.preprocess import Preprocessing, join_frames
+from qora_vision.video.preprocess import Preprocessing, common_size
 from qora_vision.video.sampling import uniform_indices
 from qora_vision.video.sources import ChannelOrder, Frame, FrameSource, as_frames, check_frame
 
@@ -92,7 +92,7 @@ class SlidingWindow:
     def prepare(self, frame: Frame) -> Frame:
         """Resize and crop one frame, as bytes; the result is a copy."""
         # Of one frame's resizing, threads would spend more on meeting than they save.
-        return np.array(self._preprocessing.crop_views(frame[None], ["center"], num_threads=1)[0])
+        return self._preprocessing.crop_views(frame[None], ["center"], num_threads=1)[0]
 
     def push_prepared(self, crop: Frame, seconds: float) -> ClipWindow | None:
         """`push` for what `prepare` has made already."""
@@ -113,8 +113,8 @@ class SlidingWindow:
         return None
 
     def _window(self, chosen: list[int]) -> ClipWindow:
-        crops = join_frames([self._held[index][1] for index in chosen])
-        clip = np.empty((crops.shape[0], 3, crops.shape[1], crops.shape[2]), np.float32)
+        crops = [self._held[index][1] for index in chosen]
+        clip = np.empty((len(crops), 3, *common_size(crops)), np.float32)
         self._preprocessing.to_float(
             crops, clip, channel_order=self.channel_order, num_threads=self._num_threads
         )
