@@ -104,37 +104,46 @@ QORA_INLINE typename V::F activated(typename V::F x) {
         return gelu_tanh<V>(x);
 }
 
+// Columns come first: what belongs to them stays in registers while the rows go by.
 template <class V, bool Integer, Activation Act>
 void epilogue_rows(const EpilogueArgs& e) {
-    for (int r = 0; r < e.rows; ++r) {
-        const auto* floats = static_cast<const float*>(e.acc) + r * e.acc_stride;
-        const auto* ints = static_cast<const int32_t*>(e.acc) + r * e.acc_stride;
-        const float row_scale = Integer ? e.row_scale[r].scale : 1.0f;
-        const float zero_point = Integer ? static_cast<float>(e.row_scale[r].zero_point) : 0.0f;
-        const float* residual = e.residual ? e.residual + r * e.residual_stride : nullptr;
-        auto* out_f32 = static_cast<float*>(e.out) + r * e.out_stride;
-        auto* out_bf16 = static_cast<uint16_t*>(e.out) + r * e.out_stride;
-
-        // Accumulators, scales, sums and bias are padded to whole vectors; residual and out are the caller's.
-        for_each_wide<V>(e.cols, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
-            using W = decltype(w);
+    // Accumulators, scales, sums and bias are padded to whole vectors; residual and out are the caller's.
+    for_each_wide<V>(e.cols, [e](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
+        using W = decltype(w);
+        const auto* acc = static_cast<const uint8_t*>(e.acc) + i * 4;
+        const auto bias = W::load(e.bias + i);
+        [[maybe_unused]] typename W::F col_scale, col_sum;
+        if constexpr (Integer) {
+            col_scale = W::load(e.col_scale + i);
+            col_sum = W::load(e.col_sum + i);
+        }
+        const float* residual = e.residual ? e.residual + i : nullptr;
+        auto* out_f32 = static_cast<float*>(e.out) + i;
+        auto* out_bf16 = static_cast<uint16_t*>(e.out) + i;
+        for (int r = 0; r < e.rows; ++r) {
             typename W::F v;
             if constexpr (Integer) {
-                const auto sum = W::to_float(W::load_i(ints + i));
-                v = W::fma(W::set(-zero_point), W::load(e.col_sum + i), sum);
-                v = W::mul(v, W::set(row_scale));
-                v = W::fma(v, W::load(e.col_scale + i), W::load(e.bias + i));
+                const auto& row = e.row_scale[r];
+                const auto sum = W::to_float(W::load_i(reinterpret_cast<const int32_t*>(acc)));
+                v = W::fma(W::set(-static_cast<float>(row.zero_point)), col_sum, sum);
+                v = W::fma(W::mul(v, W::set(row.scale)), col_scale, bias);
             } else {
-                v = W::add(W::load(floats + i), W::load(e.bias + i));
+                v = W::add(W::load(reinterpret_cast<const float*>(acc)), bias);
             }
             v = activated<W, Act, Integer>(v);
-            if (residual) v = W::add(v, load_lanes<W>(residual + i, lanes));
+            if (residual) {
+                v = W::add(v, load_lanes<W>(residual, lanes));
+                residual += e.residual_stride;
+            }
             if (e.out_bf16)
-                store_lanes_bf16<W>(out_bf16 + i, v, lanes);
+                store_lanes_bf16<W>(out_bf16, v, lanes);
             else
-                store_lanes<W>(out_f32 + i, v, lanes);
-        });
-    }
+                store_lanes<W>(out_f32, v, lanes);
+            acc += e.acc_stride * 4;
+            out_f32 += e.out_stride;
+            out_bf16 += e.out_stride;
+        }
+    });
 }
 
 template <class V, bool Integer>

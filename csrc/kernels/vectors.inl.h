@@ -95,7 +95,7 @@ inline void for_each_vector(int64_t n, Body body) {
 // Calls body(w, i, lanes) for [0, n) in steps of w's width, w being WideOf<V> as long as there is enough for
 // it, and V from there.
 template <class V, class Body>
-inline void for_each_wide(int64_t n, Body body) {
+QORA_INLINE void for_each_wide(int64_t n, Body body) {
     using W = WideOf<V>;
     int64_t i = 0;
     for (; i + W::kWidth <= n; i += W::kWidth) body(W{}, i, AllLanes<W>{});

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,8 +62,16 @@ class Workspace:
         """Return the float32 buffer of this name and shape; its contents are what was left there."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape:
-            array = self._arrays[name] = np.empty(shape, np.float32)
+            array = self._arrays[name] = _aligned_floats(shape)
         return array
+
+
+def _aligned_floats(shape: tuple[int, ...]) -> FloatArray:
+    """Allocate an array that begins a cache line: NumPy aligns to 16 bytes, and vectors would cross lines."""
+    size, line = math.prod(shape), 16
+    room = np.empty(size + line - 1, np.float32)
+    begin = -room.ctypes.data // room.itemsize % line
+    return room[begin : begin + size].reshape(shape)
 
 
 def linear_specs(out_features: int, in_features: int, bias: bool = True) -> Iterator[tuple[str, TensorSpec]]:
