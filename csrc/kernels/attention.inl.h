@@ -203,42 +203,54 @@ int packed_column(int key) {
     return key / (2 * V::kWidth) * (2 * V::kWidth) + V::packed_column(key % (2 * V::kWidth));
 }
 
+// `product(w, i)` is a row's share of this block.
 template <class V, class Product>
-inline void merge_row(const MergeArgs& m, int row, Product product) {
+QORA_INLINE void merge_row(const MergeArgs& m, int row, Product product) {
     float* out = m.out + row * m.out_stride;
-    const auto keep = V::set(m.keep[row]), gain = V::set(m.gain[row]);
-    for (int i = 0; i < m.cols; i += V::kWidth)
-        V::store(out + i, V::fma(product(i), gain, V::mul(V::load(out + i), keep)));
+    const float keep = m.keep[row], gain = m.gain[row];
+    for_each_wide<V>(m.cols, [=](auto w, int64_t i, auto) QORA_INLINE_BODY {
+        using W = decltype(w);
+        const auto kept = W::mul(W::load(out + i), W::set(keep));
+        W::store(out + i, W::fma(product(w, i), W::set(gain), kept));
+    });
 }
 
 template <class V>
 void merge(const MergeArgs& m) {
     for (int r = 0; r < m.rows; ++r) {
-        const ptrdiff_t at = r * m.acc_stride;
         if (!m.integer) {
-            merge_row<V>(m, r, [&](int i) { return V::load(static_cast<const float*>(m.acc) + at + i); });
+            const auto* acc = static_cast<const float*>(m.acc) + r * m.acc_stride;
+            merge_row<V>(m, r, [=](auto w, int64_t i) { return decltype(w)::load(acc + i); });
             continue;
         }
-        const auto part = [&](const void* acc, int i) {
-            return V::load_i(static_cast<const int32_t*>(acc) + at + i);
-        };
         // Whether a row's parts are added as integers depends on that row alone: its result does not change
         // with those beside it.
+        const auto* acc = static_cast<const int32_t*>(m.acc) + r * m.acc_stride;
+        const auto* rest = static_cast<const int32_t*>(m.rest) + (m.rest == nullptr ? 0 : r * m.acc_stride);
         if (m.rest == nullptr)
-            merge_row<V>(m, r, [&](int i) { return V::to_float(part(m.acc, i)); });
+            merge_row<V>(m, r, [=](auto w, int64_t i) {
+                using W = decltype(w);
+                return W::to_float(W::load_i(acc + i));
+            });
         else if (m.weight_sum[r] <= kI16WeightSum)
-            merge_row<V>(m, r, [&](int i) { return V::to_float(V::add_i(part(m.acc, i), part(m.rest, i))); });
+            merge_row<V>(m, r, [=](auto w, int64_t i) {
+                using W = decltype(w);
+                return W::to_float(W::add_i(W::load_i(acc + i), W::load_i(rest + i)));
+            });
         else
-            merge_row<V>(m, r, [&](int i) {
-                return V::add(V::to_float(part(m.acc, i)), V::to_float(part(m.rest, i)));
+            merge_row<V>(m, r, [=](auto w, int64_t i) {
+                using W = decltype(w);
+                return W::add(W::to_float(W::load_i(acc + i)), W::to_float(W::load_i(rest + i)));
             });
     }
 }
 
 template <class V>
-void scale_to_i16(const float* x, const float* factor, int64_t n, int16_t* y) {
+void scale_to_i16(const float* x, const float* factors, float factor, int64_t n, int16_t* y) {
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        const auto q = V::to_int(V::mul(load_lanes<V>(x + i, lanes), load_lanes<V>(factor + i, lanes)));
+        auto f = V::set(factor);
+        if (factors) f = V::mul(f, load_lanes<V>(factors + i, lanes));
+        const auto q = V::to_int(V::mul(load_lanes<V>(x + i, lanes), f));
         if (lanes == V::kWidth) {
             V::store_i16(y + i, q);
         } else {

@@ -192,10 +192,10 @@ struct KernelTable {
     void (*epilogue)(const EpilogueArgs&);
     void (*merge)(const MergeArgs&);
     void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
-    // y[i] = x[i] * factor[i], stored as float32 or bf16.
-    void (*scale_row)(const float* x, const float* factor, int64_t n, void* y, bool out_bf16);
-    // y[i] = round(x[i] * factor[i]).
-    void (*scale_to_i16)(const float* x, const float* factor, int64_t n, int16_t* y);
+    // y[i] = x[i] * factors[i] * factor, stored as float32 or bf16.
+    void (*scale_row)(const float* x, const float* factors, float factor, int64_t n, void* y, bool out_bf16);
+    // y[i] = round(x[i] * factors[i] * factor), factors may be null.
+    void (*scale_to_i16)(const float* x, const float* factors, float factor, int64_t n, int16_t* y);
     // sqrt(sum of x[i]^2), NaN when an x[i] is not finite.
     float (*norm)(const float* x, int64_t n);
     // m[i] = max(m[i], |x[i]|)

@@ -63,6 +63,7 @@ struct Wide {
     static float min_lane(F a) { return V::min_lane(folded(a, V::min)); }
 
     static I load_i(const int32_t* p) { return each<I>([&](int i) { return V::load_i(p + i * V::kWidth); }); }
+    static I add_i(I a, I b) { return each<I>([&](int i) { return V::add_i(a.v[i], b.v[i]); }); }
     static F to_float(I a) { return each<F>([&](int i) { return V::to_float(a.v[i]); }); }
     static I to_int(F a) { return each<I>([&](int i) { return V::to_int(a.v[i]); }); }
     static void store_bytes(uint8_t* p, I x) { V::store_bytes(p, x.v); }

@@ -51,10 +51,12 @@ void channel_maxima(const HeadLayout& l, const HeadRows& rows, float* buffer, fl
     }
 }
 
-// A row as dwords of the family, zero behind head_dim. `factors` (per channel) are for i16 alone.
-void encode(const HeadLayout& l, const float* row, const float* factors, int64_t padded, uint8_t* to) {
+// A row as dwords of the family; i16 takes it times `factor` and the channels' `factors` (null: none) and
+// leaves what is behind head_dim alone.
+void encode(const HeadLayout& l, const float* row, const float* factors, float factor, int64_t padded,
+            uint8_t* to) {
     if (l.family == Family::kI16) {
-        l.table.scale_to_i16(row, factors, l.head_dim, reinterpret_cast<int16_t*>(to));
+        l.table.scale_to_i16(row, factors, factor, l.head_dim, reinterpret_cast<int16_t*>(to));
     } else {
         RowScale unused;
         l.kernels.encode_row(row, l.head_dim, padded, to, &unused);
@@ -70,18 +72,15 @@ void encode_query(const HeadLayout& l, const float* row, float unit, bool biased
     const int64_t padded = round_up(l.head_dim, 64);
     *scale = unit;
     *shift = 0;
-    if (l.family != Family::kI16) return encode(l, row, nullptr, padded, to);
+    if (l.family != Family::kI16) return encode(l, row, nullptr, 1.0f, padded, to);
     *scale = std::ldexp(1.0f, -kI16ScoreBits);
-    std::memset(to, 0, static_cast<size_t>(padded) * 2);
     const double length = l.table.norm(row, l.head_dim), steps = std::ldexp(unit, kI16ScoreBits);
     if (!std::isfinite(length * steps)) {
         *scale = std::numeric_limits<float>::quiet_NaN();
     } else if (length * steps > 0.0) {
         *shift = std::min(std::ilogb(norm_limit(l.head_dim) / (length * steps)), 31);
         if (biased && *shift < 1) --*shift;
-        float* factors = scratch().factors.ensure<float>(2 * padded);
-        std::fill(factors, factors + l.head_dim, static_cast<float>(std::ldexp(steps, *shift)));
-        encode(l, row, factors, padded, to);
+        encode(l, row, nullptr, static_cast<float>(std::ldexp(steps, *shift)), padded, to);
         *scale = std::ldexp(1.0f, -*shift - kI16ScoreBits);
     }
 }
@@ -119,8 +118,9 @@ PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, 
     const int64_t nr = l.table.nr, kr = family_kr(l.family), padded = round_up(l.head_dim, 64);
     auto* row = s.rows.ensure<float>(padded);
     auto* encoded = s.encoded.ensure<uint8_t>(2 * padded * 4);
-    auto* factors = s.factors.ensure<float>(2 * padded);
+    auto* factors = s.factors.ensure<float>(2 * padded);  // of values
     float* maxima = factors + padded;
+    float key_factor = 1.0f;
     PackedHead packed = l.head(memory);
     std::memset(encoded, 0, static_cast<size_t>(2 * padded) * 4);
 
@@ -132,12 +132,12 @@ PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, 
             longest = norm > longest || std::isnan(norm) ? norm : longest;
         }
         packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
-        std::fill(factors, factors + l.head_dim, 1.0f / packed.key_scale);
+        key_factor = 1.0f / packed.key_scale;
     }
     // In place of the last panel's missing keys stands the last one.
     for (int64_t key = 0; key < l.key_panels * nr; ++key) {
         if (key < l.key_rows)
-            encode(l, float_row(l.table, k, l.head_dim, key, row), factors, padded, encoded);
+            encode(l, float_row(l.table, k, l.head_dim, key, row), nullptr, key_factor, padded, encoded);
         uint8_t* column =
             packed.keys + key / nr * l.key_panel_bytes + l.kernels.key_column(static_cast<int>(key % nr)) * 4;
         for (int64_t step = 0; step < l.d_steps; ++step)
@@ -158,7 +158,7 @@ PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, 
         for (int64_t i = 0; i < kr; ++i) {
             const int64_t key = step * kr + i;
             if (key < l.key_rows)
-                encode(l, float_row(l.table, v, l.head_dim, key, row), factors, padded,
+                encode(l, float_row(l.table, v, l.head_dim, key, row), factors, 1.0f, padded,
                        encoded + i * padded * 4);
             else
                 std::memset(encoded + i * padded * 4, 0, static_cast<size_t>(padded) * 4);
@@ -197,6 +197,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     auto* row_shifts = s.row_shifts.ensure<int32_t>(2 * rows);
     float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
     int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
+    std::memset(queries, 0, static_cast<size_t>(rows * q_stride));
     for (int64_t r = 0; r < rows; ++r) {
         ask_for(l, q, r);
         encode_query(l, float_row(table, q, l.head_dim, r, row), scale * kLog2E * head.key_scale,
@@ -282,11 +283,9 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
         block += kBlockKeys / nr * l.key_panel_bytes;
         values += kBlockKeys / kr * value_nr * 4;
     }
-    for (int64_t r = 0; r < rows; ++r) {
-        const float inverse = 1.0f / running_sum[r];
-        for (int64_t d = 0; d < l.head_dim; ++d) row[d] = inverse * head.value_scales[d];
-        table.scale_row(output + r * width, row, l.head_dim, out.at(r), out.dtype == DType::kBf16);
-    }
+    for (int64_t r = 0; r < rows; ++r)
+        table.scale_row(output + r * width, head.value_scales, 1.0f / running_sum[r], l.head_dim, out.at(r),
+                        out.dtype == DType::kBf16);
 }
 
 }  // namespace qora
