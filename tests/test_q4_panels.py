@@ -35,7 +35,9 @@ def test_each_weight_comes_out_as_documented(isa: str) -> None:
         tensor = quantize(floats(rng, 19, columns) * np.exp(floats(rng, 19, 1)), "q4")
         got = run(np.eye(columns, dtype=np.float32), pack(isa, tensor)).T
         wanted, _ = reference.q4_weight(tensor.data, tensor.scales, columns)
-        assert (np.abs(got - wanted) <= 5 * bounds.U * np.abs(wanted)).all(), f"{columns} columns"
+        # Where zero is a byte of its own, the row's other places are in the sum until it is float32.
+        others = bounds.U * np.abs(wanted).sum(axis=1, keepdims=True)
+        assert (np.abs(got - wanted) <= 5 * bounds.U * np.abs(wanted) + others).all(), f"{columns} columns"
 
 
 def test_multipliers_use_the_room_of_an_int32_and_no_more(isa: str) -> None:
