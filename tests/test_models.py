@@ -25,6 +25,7 @@ from model_bounds import (
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
+from qora_vision.layers import Workspace
 from qora_vision.loading import LoadedModel, import_checkpoint
 from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer import TimesformerConfig
@@ -272,3 +273,14 @@ def test_vivit_b_has_the_published_size() -> None:
     config = VivitConfig(num_classes=400)
     assert config.sequence_length == 3137
     assert parameters(config) == 88_954_000
+
+
+def test_buffers_begin_cache_lines_and_are_kept() -> None:
+    workspace = Workspace()
+    buffers = {f"{rows} x {columns}": (rows, columns) for rows, columns in ((1, 1), (3, 17), (500, 768))}
+    for name, shape in buffers.items():
+        array = workspace.floats(name, *shape)
+        assert array.shape == shape
+        assert array.flags.c_contiguous
+        assert array.ctypes.data % 64 == 0
+        assert workspace.floats(name, *shape) is array

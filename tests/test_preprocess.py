@@ -219,6 +219,16 @@ def test_views_of_one_resize_equal_views_made_alone() -> None:
         )
 
 
+@pytest.mark.parametrize("size", [None, (24, 24)])
+@pytest.mark.parametrize("crop", [None, (16, 16)])
+def test_views_stay_when_a_decoder_uses_its_frame_again(size: Any, crop: Any) -> None:
+    frames = np.random.default_rng(5).integers(0, 256, (1, 24, 24, 3), dtype=np.uint8)
+    views = Preprocessing(resize=size, crop=crop).crop_views(frames, ["center"])
+    expected = [view.copy() for view in views]
+    frames[:] = 0
+    np.testing.assert_array_equal(views, expected)
+
+
 def test_frames_of_different_sizes() -> None:
     frames = [np.full((40, 60, 3), 9, np.uint8), np.full((80, 50, 3), 200, np.uint8)]
     assert Preprocessing(resize=32, crop=(32, 32)).apply(frames).shape == (2, 3, 32, 32)
