@@ -152,10 +152,20 @@ def finish(
     print(text)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        figures = json.dumps(_valid_json(results), indent=2, allow_nan=False)
+        arguments.json.write_text(figures + "\n", encoding="utf-8")
     if arguments.chart:
         arguments.chart.parent.mkdir(parents=True, exist_ok=True)
         draw(results, arguments.chart)
+
+
+def _valid_json(value: Any) -> Any:
+    """Write NaN and infinity, as a peer's logits may be, as words: JSON has no numbers for them."""
+    if isinstance(value, dict):
+        return {key: _valid_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def progress(message: str) -> None:

@@ -98,6 +98,18 @@ def test_traces_name_ops_and_count_operations():
     ]
 
 
+def test_results_are_json_whatever_a_peer_computes(tmp_path):
+    arguments = measuring.make_parser("").parse_args(["--json", str(tmp_path / "new" / "results.json")])
+    results = {"forward": [{"logit error": float("nan"), "min [s]": 0.5}], "peaks": (float("inf"), 1)}
+    measuring.finish(results, "a report", arguments, lambda *_: None)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    read = json.loads(arguments.json.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert read == {"forward": [{"logit error": "nan", "min [s]": 0.5}], "peaks": ["inf", 1]}
+
+
 def test_results_are_reported_and_drawn(tmp_path):
     pytest.importorskip("matplotlib")
 
