@@ -24,22 +24,27 @@ template <class V, class Stored, int Rows>
 struct FloatWeights {
     using Score = float;
 
-    static const float* scores(const SoftmaxArgs& a, int row) {
-        return static_cast<const float*>(a.scores) + row * a.score_stride;
-    }
     static void max(const SoftmaxArgs& a, Score* highest) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        const ptrdiff_t stride = a.score_stride;
         typename V::F high[Rows];
+        QORA_UNROLL
         for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
         for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r)
-                high[r] = V::max(load_lanes<V>(scores(a, r) + i, lanes, kNoScore), high[r]);
+                high[r] = V::max(load_lanes<V>(scores + r * stride + i, lanes, kNoScore), high[r]);
         });
         for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane(high[r]);
     }
     static float octaves(const SoftmaxArgs& a, int row, Score max) { return max * a.row_scale[row]; }
     static void write(const SoftmaxArgs& a, const Score* highest, float* sums) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        auto* to = static_cast<typename Stored::Value*>(a.weights);
+        const ptrdiff_t stride = a.score_stride,
+                        to_stride = a.weight_stride / static_cast<ptrdiff_t>(sizeof(typename Stored::Value));
         typename V::F factor[Rows], shift[Rows], sum[Rows];
+        QORA_UNROLL
         for (int r = 0; r < Rows; ++r) {
             factor[r] = V::set(a.row_scale[r]);
             shift[r] = V::set(-octaves(a, r, highest[r]));
@@ -48,9 +53,9 @@ struct FloatWeights {
         for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r) {
-                const auto score = load_lanes<V>(scores(a, r) + i, lanes, kNoScore);
+                const auto score = load_lanes<V>(scores + r * stride + i, lanes, kNoScore);
                 const auto weight = exp2<V, Stored::kDegree>(V::fma(score, factor[r], shift[r]));
-                sum[r] = V::add(sum[r], Stored::store(a.weights, r * a.weight_stride, i, weight));
+                sum[r] = V::add(sum[r], Stored::store(to + r * to_stride + i, weight));
             }
         });
         for (int r = 0; r < Rows; ++r) sums[r] = V::sum(sum[r]);
@@ -59,20 +64,19 @@ struct FloatWeights {
 
 template <class V>
 struct StoreF32 {
+    using Value = float;
     static constexpr int kDegree = 6;
-    static typename V::F store(void* weights, ptrdiff_t row, int64_t i, typename V::F weight) {
-        V::store(reinterpret_cast<float*>(static_cast<uint8_t*>(weights) + row) + i, weight);
+    static typename V::F store(Value* to, typename V::F weight) {
+        V::store(to, weight);
         return weight;
     }
 };
 
 template <class V>
 struct StoreBf16 {
+    using Value = uint16_t;
     static constexpr int kDegree = 3;
-    static typename V::F store(void* weights, ptrdiff_t row, int64_t i, typename V::F weight) {
-        return V::store_rounded_bf16(reinterpret_cast<uint16_t*>(static_cast<uint8_t*>(weights) + row) + i,
-                                     weight);
-    }
+    static typename V::F store(Value* to, typename V::F weight) { return V::store_rounded_bf16(to, weight); }
 };
 
 // Integer scores: their distance from the maximum is shifted to sixteen bits, where all the rest happens in
