@@ -13,6 +13,7 @@
 #endif
 #if !defined(_OPENMP)
 #include "core/thread_pool.h"
+#include "core/views.h"
 #endif
 
 namespace qora {
@@ -47,6 +48,11 @@ std::atomic<int>& configured_threads() {
 int num_threads() { return configured_threads().load(std::memory_order_relaxed); }
 
 int resolve_threads(int num_threads) { return num_threads > 0 ? num_threads : qora::num_threads(); }
+
+int64_t even_block(int64_t count, int64_t most, int num_threads) {
+    const int64_t threads = resolve_threads(num_threads);
+    return ceil_div(count, threads * ceil_div(count, threads * most));
+}
 
 void set_num_threads(int n) {
     if (n < 1 || n > kMaxThreads)

@@ -19,6 +19,8 @@ int num_threads();
 
 // Threads that parallel_for uses at most for a num_threads argument.
 int resolve_threads(int num_threads);
+// The size of blocks of at most `most` items that are equal and as many for each thread.
+int64_t even_block(int64_t count, int64_t most, int num_threads);
 
 // Throws std::invalid_argument unless 1 <= n <= 4096.
 void set_num_threads(int n);

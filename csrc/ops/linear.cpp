@@ -132,10 +132,7 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
 }
 
 int64_t block_rows(int64_t rows, int mr, int num_threads) {
-    const int64_t threads = resolve_threads(num_threads);
-    // Equal blocks, and as many for each thread.
-    const int64_t rounds = ceil_div(rows, threads * kMaxBlockRows);
-    return round_up(ceil_div(rows, threads * rounds), mr);
+    return round_up(even_block(rows, kMaxBlockRows, num_threads), mr);
 }
 
 void check_complete(const char* op, const PackedLinear& weight) {

@@ -16,9 +16,9 @@ namespace {
 constexpr const char* kOp = "resize_u8";
 constexpr int64_t kMaxSide = 65536;
 constexpr int kChannels = 3;
-// Most output rows of one work item. Each item scales the source rows that it needs by itself, so neighbours
+// Output rows of one work item. Each item scales the source rows that it needs by itself, so neighbours
 // share a few of them; in exchange, one frame alone keeps several threads busy and the scratch stays in L2.
-constexpr int64_t kMaxBandRows = 32;
+constexpr int64_t kMinBandRows = 16, kMaxBandRows = 32;
 constexpr int kPilBits = 22;
 
 double filter_weight(ResizeFilter filter, double x) {
@@ -335,9 +335,7 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
         plain_columns = make_plain_axis(width, spec.out_width, spec.crop_left, spec.crop_width);
     }
     const bool rows_first = scales_rows_first(height, width, spec);
-    // As many bands for each thread, of a frame that is alone as well.
-    const int64_t rounds = ceil_div(spec.crop_height, kMaxBandRows * resolve_threads(num_threads));
-    const int64_t band_rows = ceil_div(spec.crop_height, rounds * resolve_threads(num_threads));
+    const int64_t band_rows = std::max(kMinBandRows, even_block(spec.crop_height, kMaxBandRows, num_threads));
     const int64_t bands = ceil_div(spec.crop_height, band_rows);
     const int64_t frame_bytes = height * width * kChannels;
     const int64_t out_row_bytes = spec.crop_width * kChannels;

@@ -197,7 +197,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     auto* row_shifts = s.row_shifts.ensure<int32_t>(2 * rows);
     float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
     int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
-    std::memset(queries, 0, static_cast<size_t>(rows * q_stride));
+    if (integer) std::memset(queries, 0, static_cast<size_t>(rows * q_stride));  // rows that stay empty
     for (int64_t r = 0; r < rows; ++r) {
         ask_for(l, q, r);
         encode_query(l, float_row(table, q, l.head_dim, r, row), scale * kLog2E * head.key_scale,
