@@ -8,12 +8,13 @@
 #include <string>
 #include <thread>
 
+#include "core/views.h"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
 #if !defined(_OPENMP)
 #include "core/thread_pool.h"
-#include "core/views.h"
 #endif
 
 namespace qora {
