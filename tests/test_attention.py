@@ -172,10 +172,14 @@ def test_rows_do_not_meet(isa: str, family: str) -> None:
     """Equal weights overflow an integer product unless it is parted; neighbours do not see that it was."""
     q, k, v = (np.ascontiguousarray(a) for a in fused(np.random.default_rng(43), (1, 1, 40, 600, 24)))
     alone = run(isa, family, (q, k, v))
+    others = np.arange(40) % 7 > 0
     q[0, ::7] = 0
     together = run(isa, family, (q, k, v))
-    others = np.arange(40) % 7 > 0
     assert np.array_equal(alone[others], together[others])
+    # Nor that one's scores rise by more than float weights reach without being scaled anew.
+    q[0, ::7] = 1e3 * k[0, 500]
+    risen = run(isa, family, (q, k, v))
+    assert np.array_equal(alone[others], risen[others])
 
 
 def test_zeros(isa: str, family: str) -> None:
@@ -234,6 +238,20 @@ def test_a_key_of_huge_norm(isa: str, family: str) -> None:
     check(isa, family, (q, k, v), "outlier value")
     q[0, 4] *= 1e3
     check(isa, family, (q, k, v), "outlier query")
+
+
+@pytest.mark.parametrize("octaves", [5, 31, 33, 70, 400])
+@pytest.mark.parametrize("every", [16, 64, 300])
+def test_scores_that_rise(isa: str, family: str, every: int, octaves: float) -> None:
+    """By so much at every so many keys, within a block of keys and from one to the next; and as they fall."""
+    rng = np.random.default_rng(44)
+    keys = 1100
+    q, v = floats(rng, 1, 9, 1, 2), floats(rng, 1, keys, 1, 2)
+    q[..., 0] = np.linspace(0.2, 1.0, 9)[:, None]
+    k = floats(rng, 1, keys, 1, 2)
+    k[0, :, 0, 0] = np.arange(keys) // every * octaves * np.log(2)
+    check(isa, family, (q, k, v), "rising", 1.0)
+    check(isa, family, (q, k[:, ::-1], v), "falling", 1.0)
 
 
 @pytest.mark.parametrize("where", [0, 1500, 2999])

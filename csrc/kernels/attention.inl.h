@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include <algorithm>
+
 #include <cstdint>
 
 #include "kernels/kernel_table.h"
@@ -14,80 +16,128 @@
 namespace qora {
 namespace {
 
-// How scores become weights: `max` finds the largest score of each row, `octaves` turns one into units of
-// log2, `write` stores 2^(score - max) in any unit and adds up what it stored, so that numerator and
-// denominator see the same rounded weights. Rows go side by side, because one alone would wait for its own
-// results.
-//
-// Float32 scores; the families differ in what they store.
-template <class V, class Stored, int Rows>
-struct FloatWeights {
-    using Score = float;
+// The softmax of a block takes the rows of a tile side by side, because one alone would wait for its own
+// results. What it stores is what it adds up, so that numerator and denominator see the same rounded weights.
 
-    static void max(const SoftmaxArgs& a, Score* highest) {
-        const auto* scores = static_cast<const float*>(a.scores);
-        const ptrdiff_t stride = a.score_stride;
-        typename V::F high[Rows];
-        QORA_UNROLL
-        for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
-        for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
-            QORA_UNROLL
-            for (int r = 0; r < Rows; ++r)
-                high[r] = V::max(load_lanes<V>(scores + r * stride + i, lanes, kNoScore), high[r]);
-        });
-        for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane(high[r]);
-    }
-    static float octaves(const SoftmaxArgs& a, int row, Score max) { return max * a.row_scale[row]; }
-    static void write(const SoftmaxArgs& a, const Score* highest, float* sums) {
-        const auto* scores = static_cast<const float*>(a.scores);
-        auto* to = static_cast<typename Stored::Value*>(a.weights);
-        const ptrdiff_t stride = a.score_stride,
-                        to_stride = a.weight_stride / static_cast<ptrdiff_t>(sizeof(typename Stored::Value));
-        typename V::F factor[Rows], shift[Rows], sum[Rows];
-        QORA_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            factor[r] = V::set(a.row_scale[r]);
-            shift[r] = V::set(-octaves(a, r, highest[r]));
-            sum[r] = V::set(0.0f);
-        }
-        for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
-            QORA_UNROLL
-            for (int r = 0; r < Rows; ++r) {
-                const auto score = load_lanes<V>(scores + r * stride + i, lanes, kNoScore);
-                const auto weight = exp2<V, Stored::kDegree>(V::fma(score, factor[r], shift[r]));
-                sum[r] = V::add(sum[r], Stored::store(to + r * to_stride + i, weight));
-            }
-        });
-        for (int r = 0; r < Rows; ++r) sums[r] = V::sum(sum[r]);
-    }
-};
+// Brings what was accumulated, relative to a.reference, and a block's weights, relative to `block`, to the
+// larger of the two.
+template <class V>
+void rescale(const SoftmaxArgs& a, int rows, const float* block) {
+    for_each_vector<V>(rows, [&](int64_t r, int lanes) {
+        const auto before = load_lanes<V>(a.reference + r, lanes), own = load_lanes<V>(block + r, lanes);
+        const auto after = V::max(before, own);
+        const auto keep = exp2<V, 6>(V::sub(before, after)), gain = exp2<V, 6>(V::sub(own, after));
+        const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
+        store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(a.weight_sum + r, lanes), gain, kept), lanes);
+        store_lanes<V>(a.reference + r, after, lanes);
+        store_lanes<V>(a.keep + r, keep, lanes);
+        store_lanes<V>(a.gain + r, gain, lanes);
+    });
+}
 
+// Float weights are stored a Step of vectors at a time and added up as they were rounded.
 template <class V>
 struct StoreF32 {
     using Value = float;
+    using Step = Wide<V, 1>;
     static constexpr int kDegree = 6;
-    static typename V::F store(Value* to, typename V::F weight) {
-        V::store(to, weight);
-        return weight;
+    static typename V::F add(typename V::F sum, Value* to, typename Step::F weights) {
+        Step::store(to, weights);
+        return V::add(sum, weights.v[0]);
     }
 };
 
 template <class V>
 struct StoreBf16 {
     using Value = uint16_t;
+    using Step = Wide<V, V::kBf16Vectors>;
     static constexpr int kDegree = 3;
-    static typename V::F store(Value* to, typename V::F weight) { return V::store_rounded_bf16(to, weight); }
+    static typename V::F add(typename V::F sum, Value* to, typename Step::F weights) {
+        return V::add_bf16(sum, to, weights.v);
+    }
+};
+
+// Float32 scores; the families differ in what they store. Floats reach so far that weights need not be
+// relative to the largest score, if only to one that is not far below it: the largest of the first keys,
+// until a score is kMaxRise octaves above.
+template <class V, class Stored, int Rows>
+struct FloatSoftmax {
+    using Step = typename Stored::Step;
+    static constexpr int kFirstKeys = 64;
+    static constexpr float kMaxRise = 32.0f;
+
+    // Largest of the first `keys` scores of each row, in units of log2.
+    static void highest(const SoftmaxArgs& a, int keys, float* octaves) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        const ptrdiff_t stride = a.score_stride;
+        typename V::F high[Rows];
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
+        for_each_vector<V>(std::min(keys, a.keys), [&](int64_t i, int lanes) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r)
+                high[r] = V::max(load_lanes<V>(scores + r * stride + i, lanes, kNoScore), high[r]);
+        });
+        for (int r = 0; r < Rows; ++r) octaves[r] = V::max_lane(high[r]) * a.row_scale[r];
+    }
+    // Writes weights relative to `reference`; returns whether a score is too far above it.
+    static bool write(const SoftmaxArgs& a, const float* reference) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        auto* to = static_cast<typename Stored::Value*>(a.weights);
+        const ptrdiff_t stride = a.score_stride,
+                        to_stride = a.weight_stride / static_cast<ptrdiff_t>(sizeof(typename Stored::Value));
+        typename V::F factor[Rows], shift[Rows], sum[Rows], high = V::set(kNoScore);
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            factor[r] = V::set(a.row_scale[r]);
+            shift[r] = V::set(-reference[r]);
+            sum[r] = V::set(0.0f);
+        }
+        for_each_vector<Step>(a.keys, [&](int64_t i, int lanes) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                const auto score = load_lanes<Step>(scores + r * stride + i, lanes, kNoScore);
+                const auto distance = Step::fma(score, Step::all(factor[r]), Step::all(shift[r]));
+                high = V::max(Step::folded(distance, V::max), high);
+                sum[r] = Stored::add(sum[r], to + r * to_stride + i, exp2<Step, Stored::kDegree>(distance));
+            }
+        });
+        for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
+        return V::max_lane(high) > kMaxRise;
+    }
+    static bool rows(const SoftmaxArgs& a) {
+        float reference[Rows];
+        if (a.first)
+            highest(a, kFirstKeys, reference);
+        else
+            std::copy(a.reference, a.reference + Rows, reference);
+        const bool risen = write(a, reference);
+        if (risen) {
+            float own[Rows];
+            highest(a, a.keys, own);
+            for (int r = 0; r < Rows; ++r)
+                if (own[r] > reference[r] + kMaxRise) reference[r] = own[r];
+            write(a, reference);
+            if (!a.first) {
+                rescale<V>(a, Rows, reference);
+                return false;
+            }
+        }
+        for (int r = 0; r < Rows; ++r) {
+            a.reference[r] = reference[r];
+            a.running_sum[r] = a.weight_sum[r] + (a.first ? 0.0f : a.running_sum[r]);
+        }
+        return true;
+    }
 };
 
 // Integer scores: their distance from the maximum is shifted to sixteen bits, where all the rest happens in
 // words, twice as many to a vector.
 template <class V, int Rows>
-struct WordWeights {
-    using Score = int32_t;
-
+struct WordSoftmax {
     // Packing spreads a pair of vectors' keys over both: each pair is looked at whole. What stands behind the
     // last key repeats a score.
-    static void max(const SoftmaxArgs& a, Score* highest) {
+    static void max(const SoftmaxArgs& a, int32_t* highest) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
         const ptrdiff_t stride = a.score_stride;
         const int keys = (a.keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
@@ -100,12 +150,9 @@ struct WordWeights {
         }
         for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane_i(high[r]);
     }
-    static float octaves(const SoftmaxArgs& a, int row, Score max) {
-        return static_cast<float>(max) * a.row_scale[row];
-    }
     // `to_steps(d, r)` turns differences of row r's scores into steps.
     template <class ToSteps>
-    static void write_steps(const SoftmaxArgs& a, const Score* highest, float* sums, ToSteps to_steps) {
+    static void write_steps(const SoftmaxArgs& a, const int32_t* highest, float* sums, ToSteps to_steps) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
         auto* to = static_cast<int16_t*>(a.weights);
         const ptrdiff_t stride = a.score_stride, to_stride = a.weight_stride / 2;
@@ -142,7 +189,7 @@ struct WordWeights {
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) sums[r] = V::sum(V::to_float(sum[r]));
     }
-    static void write(const SoftmaxArgs& a, const Score* highest, float* sums) {
+    static void write(const SoftmaxArgs& a, const int32_t* highest, float* sums) {
         bool huge = false;
         for (int r = 0; r < Rows; ++r) huge |= a.row_shift[r] < 0;
         const int32_t* shifts = a.row_shift;
@@ -156,49 +203,30 @@ struct WordWeights {
             return V::mul_i(near, V::set_i(1 << left));
         });
     }
-};
-
-// The score buffer and the weight buffer hold whole panels.
-template <class V, class Weights, int Rows>
-void softmax_rows(const SoftmaxArgs& a) {
-    typename Weights::Score highest[kMaxTileRows];
-    float block_max[kMaxTileRows] = {};
-    Weights::max(a, highest);
-    Weights::write(a, highest, a.weight_sum);
-    for (int r = 0; r < Rows; ++r) block_max[r] = Weights::octaves(a, r, highest[r]);
-    for_each_vector<V>(Rows, [&](int64_t r, int lanes) {
-        const auto before = load_lanes<V>(a.running_max + r, lanes),
-                   block = load_lanes<V>(block_max + r, lanes);
-        const auto after = V::max(before, block);
-        const auto keep = exp2<V, 6>(V::sub(before, after)), gain = exp2<V, 6>(V::sub(block, after));
-        const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
-        store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(a.weight_sum + r, lanes), gain, kept), lanes);
-        store_lanes<V>(a.running_max + r, after, lanes);
-        store_lanes<V>(a.keep + r, keep, lanes);
-        store_lanes<V>(a.gain + r, gain, lanes);
-    });
-}
-
-template <class V, class Stored>
-struct FloatFamily {
-    template <int Rows>
-    using Weights = FloatWeights<V, Stored, Rows>;
-};
-
-template <class V>
-struct WordFamily {
-    template <int Rows>
-    using Weights = WordWeights<V, Rows>;
+    static bool rows(const SoftmaxArgs& a) {
+        int32_t highest[Rows];
+        float reference[Rows];
+        max(a, highest);
+        write(a, highest, a.weight_sum);
+        for (int r = 0; r < Rows; ++r) reference[r] = static_cast<float>(highest[r]) * a.row_scale[r];
+        rescale<V>(a, Rows, reference);
+        return false;
+    }
 };
 
 // The SoftmaxFn of a family: one instance for each number of rows, as of the tile.
-template <class V, class Of, int MaxRows>
-void softmax(const SoftmaxArgs& a) {
+template <class V, template <class, int> class Of, int MaxRows>
+bool softmax(const SoftmaxArgs& a) {
     if constexpr (MaxRows > 1) {
         if (a.rows < MaxRows) return softmax<V, Of, MaxRows - 1>(a);
     }
-    return softmax_rows<V, typename Of::template Weights<MaxRows>, MaxRows>(a);
+    return Of<V, MaxRows>::rows(a);
 }
+
+template <class V, int Rows>
+using F32Softmax = FloatSoftmax<V, StoreF32<V>, Rows>;
+template <class V, int Rows>
+using Bf16Softmax = FloatSoftmax<V, StoreBf16<V>, Rows>;
 
 // The natural order of a panel's columns, and the one in which packing two vectors to words restores it.
 inline int same_column(int key) { return key; }

@@ -92,8 +92,9 @@ struct EpilogueArgs {
     bool out_bf16;
 };
 
-// One block of keys of streaming attention for a few query rows. Weights are taken relative to the block's
-// own maximum and rescaled when they are merged, so that integer weights keep their precision in every block.
+// One block of keys of streaming attention for a few query rows. Integer weights are taken relative to the
+// block's own maximum and rescaled when they are merged, so that they keep their precision in every block;
+// float weights relative to what those of the blocks before are, unless a score is far above.
 struct SoftmaxArgs {
     const void* scores;  // accumulators of Q·K, row stride score_stride elements; behind the last key up to
                          // a whole panel: those of any keys
@@ -104,12 +105,14 @@ struct SoftmaxArgs {
     void* weights;             // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
     float* weight_sum;   // [rows] out: sum of the block's weights, in units of what is stored
-    float* running_max;  // [rows] in units of log2, kNoScore before the first block
-    float* running_sum;  // [rows]
+    bool first;          // the first block: float families do not read the two that follow
+    float* reference;    // [rows] what accumulated weights are relative to, in units of log2; first kNoScore
+    float* running_sum;  // [rows] first 0
     float* keep;         // [rows] out: factor of what was accumulated before this block
     float* gain;         // [rows] out: factor of this block's accumulators
 };
-using SoftmaxFn = void (*)(const SoftmaxArgs&);
+// Returns whether the block's accumulators are simply added: then keep and gain are not written.
+using SoftmaxFn = bool (*)(const SoftmaxArgs&);
 
 // What is added to scores before their softmax. Afterwards a score of the float families is in units of log2;
 // one of i16 with row_shift >= 0 counts steps of 2^-kI16ScoreBits, else of 2^-row_shift as many.

@@ -104,10 +104,12 @@ struct Avx2Simd {
         return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
     }
     static void store_bf16(uint16_t* p, F x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(x)); }
-    static F store_rounded_bf16(uint16_t* p, F x) {
-        const __m128i half = to_bf16(x);
+    // Stores vectors as bf16 and adds what was stored to `sum`.
+    static constexpr int kBf16Vectors = 1;
+    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
+        const __m128i half = to_bf16(x[0]);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
-        return widen_bf16(half);
+        return add(sum, widen_bf16(half));
     }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         uint16_t lanes[8];

@@ -102,11 +102,24 @@ struct Avx512Simd {
     static void store_bf16(uint16_t* p, F x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x));
     }
-    static F store_rounded_bf16(uint16_t* p, F x) {
-        const __m256i half = to_bf16(x);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
-        return widen_bf16(half);
+    // Stores vectors as bf16 and adds what was stored to `sum`.
+#if defined(QORA_UNIT_BF16)
+    static constexpr int kBf16Vectors = 2;
+    static F add_bf16(F sum, uint16_t* p, const F (&x)[2]) {
+        const __m512bh halves = _mm512_cvtne2ps_pbh(x[1], x[0]);
+        I bits;
+        memcpy(&bits, &halves, sizeof bits);
+        _mm512_storeu_si512(p, bits);
+        return DotBf16::dot(sum, bits, set_i(0x3f803f80));  // each times one
     }
+#else
+    static constexpr int kBf16Vectors = 1;
+    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
+        const __m256i half = to_bf16(x[0]);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
+        return add(sum, widen_bf16(half));
+    }
+#endif
     static void store_bf16_n(uint16_t* p, F x, int n) {
         _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x));
     }

@@ -113,10 +113,12 @@ struct NeonSimd {
     }
 #endif
     static void store_bf16(uint16_t* p, F x) { vst1_u16(p, to_bf16(x)); }
-    static F store_rounded_bf16(uint16_t* p, F x) {
-        const uint16x4_t half = to_bf16(x);
+    // Stores vectors as bf16 and adds what was stored to `sum`.
+    static constexpr int kBf16Vectors = 1;
+    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
+        const uint16x4_t half = to_bf16(x[0]);
         vst1_u16(p, half);
-        return widen_bf16(half);
+        return add(sum, widen_bf16(half));
     }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         uint16_t lanes[4];

@@ -79,9 +79,11 @@ struct ScalarSimd {
         *p = static_cast<uint16_t>(bits >> 16);
     }
     // Stores and returns the rounded values.
-    static F store_rounded_bf16(uint16_t* p, F x) {
-        store_bf16(p, x);
-        return load_bf16(p);
+    // Stores vectors as bf16 and adds what was stored to `sum`.
+    static constexpr int kBf16Vectors = 1;
+    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
+        store_bf16(p, x[0]);
+        return sum + load_bf16(p);
     }
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.

@@ -43,8 +43,15 @@ struct Wide {
     }
 
     // clang-format off
-    static F set(float x) { return each<F>([&](int) { return V::set(x); }); }
+    static F all(typename V::F x) { return each<F>([&](int) { return x; }); }
+    static F set(float x) { return all(V::set(x)); }
     static F load(const float* p) { return each<F>([&](int i) { return V::load(p + i * V::kWidth); }); }
+    static F load_n(const float* p, int n, float fill) {
+        return each<F>([&](int i) {
+            const int rest = n - i * V::kWidth;
+            return V::load_n(p + i * V::kWidth, rest < 0 ? 0 : rest < V::kWidth ? rest : V::kWidth, fill);
+        });
+    }
     static void store(float* p, F x) { each_at([&](int i, int at) { V::store(p + at, x.v[i]); }); }
     static F add(F a, F b) { return each<F>([&](int i) { return V::add(a.v[i], b.v[i]); }); }
     static F sub(F a, F b) { return each<F>([&](int i) { return V::sub(a.v[i], b.v[i]); }); }

@@ -10,11 +10,11 @@
 namespace qora {
 namespace {
 
-// Keys that share a softmax step; a multiple of every tile's columns.
-constexpr int64_t kBlockKeys = 256;
+// Keys that share a softmax step; a multiple of every tile's columns. Integer products limit it.
+constexpr int64_t kBlockKeys = 512, kI16BlockKeys = 256;
 // Rows between asking for one and reading it.
 constexpr int64_t kRowsAhead = 12;
-static_assert(kBlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
+static_assert(kI16BlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
 
 // Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
 float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
@@ -186,9 +186,10 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     const KernelTable& table = l.table;
     const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = q.count;
     const int64_t padded = round_up(l.head_dim, 64), q_stride = padded * family_bytes(l.family);
-    const int64_t value_nr = l.value_nr, width = l.d_panels * value_nr,
-                  weight_stride = kBlockKeys * family_bytes(l.family);
     const bool integer = family_is_integer(l.family);
+    const int64_t block_keys = integer ? kI16BlockKeys : kBlockKeys;
+    const int64_t value_nr = l.value_nr, width = l.d_panels * value_nr,
+                  weight_stride = block_keys * family_bytes(l.family);
 
     auto* row = s.rows.ensure<float>(padded);
     auto* queries = s.queries.ensure<uint8_t>(rows * q_stride);
@@ -207,25 +208,25 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
         score_scales[r] = integer ? std::ldexp(row_scales[r], std::max(row_shifts[r], 0)) : 1.0f;
     }
 
-    auto* scores = s.scores.ensure<uint8_t>(mr * kBlockKeys * 4);
+    auto* scores = s.scores.ensure<uint8_t>(mr * block_keys * 4);
     auto* products = s.products.ensure<uint8_t>(2 * mr * value_nr * 4);
     uint8_t* rest = products + mr * value_nr * 4;
     auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
     auto* output = s.output.ensure<float>(rows * width);
-    auto* running_max = s.state.ensure<float>(2 * rows + 3 * mr);
-    float* running_sum = running_max + rows;
+    auto* reference = s.state.ensure<float>(2 * rows + 3 * mr);
+    float* running_sum = reference + rows;
     float* keep = running_sum + rows;
     float* gain = keep + mr;
     float* weight_sum = gain + mr;
     std::memset(weights, 0,
                 static_cast<size_t>(mr * weight_stride));  // what is behind the last key is finite
-    std::fill(running_max, running_max + rows, kNoScore);
+    std::fill(reference, reference + rows, kNoScore);
     std::fill(running_sum, running_sum + rows, 0.0f);
     std::fill(output, output + rows * width, 0.0f);
 
     SoftmaxArgs softmax{};
     softmax.scores = scores;
-    softmax.score_stride = kBlockKeys;
+    softmax.score_stride = block_keys;
     softmax.weights = weights;
     softmax.weight_stride = weight_stride;
     softmax.weight_sum = weight_sum;
@@ -233,12 +234,13 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     softmax.gain = gain;
     ScoreBiasArgs added{};
     added.scores = scores;
-    added.score_stride = kBlockKeys;
+    added.score_stride = block_keys;
     const uint8_t *block = head.keys, *values = head.values;  // of the block of keys
-    for (int64_t key = 0; key < l.key_rows; key += kBlockKeys) {
-        const int64_t keys = std::min(kBlockKeys, l.key_rows - key);
+    for (int64_t key = 0; key < l.key_rows; key += block_keys) {
+        const int64_t keys = std::min(block_keys, l.key_rows - key);
         const int64_t key_steps = ceil_div(keys, kr);
         softmax.keys = static_cast<int>(keys);
+        softmax.first = key == 0;
         for (int64_t r = 0; r < rows; r += mr) {
             const int tile_rows = static_cast<int>(std::min(mr, rows - r));
             for (int64_t i = r; key + keys == l.key_rows && i < r + tile_rows; ++i)
@@ -247,7 +249,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             const uint8_t* panel = block;
             for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
                 l.kernels.tile(queries + r * q_stride, q_stride, panel, l.d_steps, tile_rows, scores + n * 4,
-                               kBlockKeys * 4, false);
+                               block_keys * 4, false);
             if (bias != nullptr) {
                 added.rows = tile_rows;
                 added.first = static_cast<int>(key);
@@ -261,27 +263,31 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             softmax.rows = tile_rows;
             softmax.row_scale = score_scales + r;
             softmax.row_shift = score_shifts + r;
-            softmax.running_max = running_max + r;
+            softmax.reference = reference + r;
             softmax.running_sum = running_sum + r;
-            l.kernels.softmax(softmax);
+            const bool simply_added = l.kernels.softmax(softmax);
             const bool whole =
                 l.family != Family::kI16 ||
                 std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
             const int64_t first_steps = whole ? key_steps : std::min(key_steps, kI16ProductKeys / kr);
             for (int64_t p = 0; p < l.d_panels; ++p) {
                 const uint8_t* panel = values + p * l.value_panel_bytes;
+                float* to = output + r * width + p * value_nr;
+                if (simply_added) {
+                    l.value_tile(weights, weight_stride, panel, key_steps, tile_rows, to, width * 4, key > 0);
+                    continue;
+                }
                 l.value_tile(weights, weight_stride, panel, first_steps, tile_rows, products, value_nr * 4,
                              false);
                 if (first_steps < key_steps)
                     l.value_tile(weights + first_steps * 4, weight_stride, panel + first_steps * value_nr * 4,
                                  key_steps - first_steps, tile_rows, rest, value_nr * 4, false);
                 table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, value_nr,
-                             tile_rows, static_cast<int>(value_nr), integer, keep, gain,
-                             output + r * width + p * value_nr, width});
+                             tile_rows, static_cast<int>(value_nr), integer, keep, gain, to, width});
             }
         }
-        block += kBlockKeys / nr * l.key_panel_bytes;
-        values += kBlockKeys / kr * value_nr * 4;
+        block += block_keys / nr * l.key_panel_bytes;
+        values += block_keys / kr * value_nr * 4;
     }
     for (int64_t r = 0; r < rows; ++r)
         table.scale_row(output + r * width, head.value_scales, 1.0f / running_sum[r], l.head_dim, out.at(r),
