@@ -277,49 +277,5 @@ void merge(const MergeArgs& m) {
     }
 }
 
-template <class V>
-void scale_to_i16(const float* x, const float* factors, float factor, int64_t n, int16_t* y) {
-    for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        auto f = V::set(factor);
-        if (factors) f = V::mul(f, load_lanes<V>(factors + i, lanes));
-        const auto q = V::to_int(V::mul(load_lanes<V>(x + i, lanes), f));
-        if (lanes == V::kWidth) {
-            V::store_i16(y + i, q);
-        } else {
-            int16_t values[V::kWidth];
-            V::store_i16(values, q);
-            for (int lane = 0; lane < lanes; ++lane) y[i + lane] = values[lane];
-        }
-    });
-}
-
-template <class V>
-inline float scaled_norm(const float* x, int64_t n, float scale) {
-    auto squares = V::set(0.0f);
-    for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        const auto v = V::mul(load_lanes<V>(x + i, lanes), V::set(scale));
-        squares = V::fma(v, v, squares);
-    });
-    return sqrtf(V::sum(squares)) / scale;
-}
-
-// Again at another scale where squares overflowed or vanished.
-template <class V>
-float norm(const float* x, int64_t n) {
-    const float result = scaled_norm<V>(x, n, 1.0f);
-    if (result > 1e-15f && result < 1e18f) return result;
-    return scaled_norm<V>(x, n, result < 1.0f ? 0x1p60f : 0x1p-80f);
-}
-
-// Once NaN, always NaN: the maximum keeps its second operand, and 0 * x is NaN for what is not finite.
-template <class V>
-void abs_max(const float* x, int64_t n, float* m) {
-    for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        const auto v = load_lanes<V>(x + i, lanes);
-        const auto high = V::max(V::abs(v), load_lanes<V>(m + i, lanes));
-        store_lanes<V>(m + i, V::fma(v, V::set(0.0f), high), lanes);
-    });
-}
-
 }  // namespace
 }  // namespace qora

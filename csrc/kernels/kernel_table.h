@@ -170,6 +170,11 @@ struct ShortAttentionArgs {
 // Queries that short_attention takes together.
 constexpr int kShortRows = 4;
 
+// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, i16 times
+// factors[channel]; zero behind n channels up to nr and behind the last row.
+using PackStepsFn = void (*)(const float* const* rows, int count, const float* factors, int64_t n,
+                             uint8_t* panel, int64_t nr);
+
 struct FamilyKernels {
     TileFn tile;
     int mr;                  // rows of a tile
@@ -177,9 +182,10 @@ struct FamilyKernels {
     SoftmaxFn softmax;       // null for i8 and q4: attention weights need more than eight bits
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
-    ExpandFn expand;       // null where panels are stored as operands
-    ScoreBiasFn add_bias;  // null like softmax
-    TileFn half_tile;      // of nr / 2 columns, for values of short heads; null like softmax
+    ExpandFn expand;         // null where panels are stored as operands
+    ScoreBiasFn add_bias;    // null like softmax
+    TileFn half_tile;        // of nr / 2 columns, for values of short heads; null like softmax
+    PackStepsFn pack_steps;  // null like softmax
 };
 
 struct KernelTable {
@@ -197,12 +203,15 @@ struct KernelTable {
     void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
     // y[i] = x[i] * factors[i] * factor, stored as float32 or bf16.
     void (*scale_row)(const float* x, const float* factors, float factor, int64_t n, void* y, bool out_bf16);
-    // y[i] = round(x[i] * factors[i] * factor), factors may be null.
-    void (*scale_to_i16)(const float* x, const float* factors, float factor, int64_t n, int16_t* y);
-    // sqrt(sum of x[i]^2), NaN when an x[i] is not finite.
-    float (*norm)(const float* x, int64_t n);
-    // m[i] = max(m[i], |x[i]|)
-    void (*abs_max)(const float* x, int64_t n, float* m);
+    // y[r][i] = round(rows[r][i] * factors[r]), rows of y `stride` apart; up to a vector behind n is written.
+    void (*scale_to_i16)(const float* const* rows, int count, int64_t n, const float* factors, int16_t* y,
+                         int64_t stride);
+    // y[r] = sqrt(sum of rows[r][i]^2), NaN when a rows[r][i] is not finite.
+    void (*norms)(const float* const* rows, int count, int64_t n, float* y);
+    // m[i] = max(m[i], |rows[r][i]|) over all rows; NaN once a rows[r][i] is not finite.
+    void (*abs_max)(const float* const* rows, int count, int64_t n, float* m);
+    // panel[step][r] = rows[r][step], dwords: rows become columns of a panel nr wide.
+    void (*transpose)(const uint8_t* const* rows, int count, int64_t steps, uint8_t* panel, int64_t nr);
     // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.
     void (*rms_norm)(const float* x, int64_t n, const float* gamma, float eps, float* y);
     // y[i] = bias[i] + sum over taps of weight[tap][i] * taps[tap][i].

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/compiler.h"
+
 namespace qora {
 namespace {
 
@@ -130,6 +132,32 @@ struct Avx2Simd {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                             _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
     }
+
+    // Eight rows of eight dwords become columns: within 128 bits first, then whole halves.
+    static void transpose(I (&x)[8]) {
+        I t[8];
+        QORA_UNROLL
+        for (int i = 0; i < 8; i += 2) {
+            t[i] = _mm256_unpacklo_epi32(x[i], x[i + 1]);
+            t[i + 1] = _mm256_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        QORA_UNROLL
+        for (int i = 0; i < 8; i += 4) {
+            x[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+            x[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+            x[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+            x[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+        }
+        QORA_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const I low = x[i], high = x[i + 4];
+            x[i] = _mm256_permute2x128_si256(low, high, 0x20);
+            x[i + 4] = _mm256_permute2x128_si256(low, high, 0x31);
+        }
+    }
+    // The low words of each dword of two vectors; and a bf16 value as such a low word.
+    static I pair_words(I low, I high) { return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xaa); }
+    static I bf16_words(F x) { return _mm256_cvtepu16_epi32(to_bf16(x)); }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
     using W = __m256i;

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/compiler.h"
+
 #if defined(QORA_UNIT_VNNI) != defined(__AVX512VNNI__) && !defined(_MSC_VER)
 #error "the unit's compiler flags and its QORA_UNIT_VNNI disagree"
 #endif
@@ -135,6 +137,39 @@ struct Avx512Simd {
         const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
     }
+
+    // Sixteen rows of sixteen dwords become columns: within 128 bits first, then whole quarters.
+    static void transpose(I (&x)[16]) {
+        I t[16];
+        QORA_UNROLL
+        for (int i = 0; i < 16; i += 2) {
+            t[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+            t[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        QORA_UNROLL
+        for (int i = 0; i < 16; i += 4) {
+            x[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+            x[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+            x[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+            x[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+        }
+        QORA_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const I a = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88),
+                    b = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88),
+                    c = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd),
+                    d = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+            x[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+            x[i + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+            x[i + 8] = _mm512_shuffle_i32x4(a, b, 0xdd);
+            x[i + 12] = _mm512_shuffle_i32x4(c, d, 0xdd);
+        }
+    }
+    // The low words of each dword of two vectors; and a bf16 value as such a low word.
+    static I pair_words(I low, I high) {
+        return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
+    }
+    static I bf16_words(F x) { return _mm512_cvtepu16_epi32(to_bf16(x)); }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
     using W = __m512i;

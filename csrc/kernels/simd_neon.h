@@ -138,6 +138,20 @@ struct NeonSimd {
         vst1q_u8(p, vreinterpretq_u8_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))));
     }
 
+    // Four rows of four dwords become columns.
+    static void transpose(I (&x)[4]) {
+        const auto wide = [](I a) { return vreinterpretq_s64_s32(a); };
+        const auto a = wide(vtrn1q_s32(x[0], x[1])), b = wide(vtrn2q_s32(x[0], x[1])),
+                   c = wide(vtrn1q_s32(x[2], x[3])), d = wide(vtrn2q_s32(x[2], x[3]));
+        x[0] = vreinterpretq_s32_s64(vtrn1q_s64(a, c));
+        x[1] = vreinterpretq_s32_s64(vtrn1q_s64(b, d));
+        x[2] = vreinterpretq_s32_s64(vtrn2q_s64(a, c));
+        x[3] = vreinterpretq_s32_s64(vtrn2q_s64(b, d));
+    }
+    // The low words of each dword of two vectors; and a bf16 value as such a low word.
+    static I pair_words(I low, I high) { return vsliq_n_s32(low, high, 16); }
+    static I bf16_words(F x) { return vreinterpretq_s32_u32(vmovl_u16(to_bf16(x))); }
+
     // Words.
     using W = int16x8_t;
     static W set_w(int16_t x) { return vdupq_n_s16(x); }

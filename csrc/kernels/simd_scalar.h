@@ -94,6 +94,18 @@ struct ScalarSimd {
         for (int i = 0; i < 4; ++i) store_bytes(p + i, x[i]);
     }
 
+    // kWidth rows of kWidth dwords become columns.
+    static void transpose(I (&)[1]) {}
+    // The low words of each dword of two vectors; and a bf16 value as such a low word.
+    static I pair_words(I low, I high) {
+        return static_cast<I>((static_cast<uint32_t>(low) & 0xffffu) | static_cast<uint32_t>(high) << 16);
+    }
+    static I bf16_words(F x) {
+        uint16_t half;
+        store_bf16(&half, x);
+        return half;
+    }
+
     // Words: 2 kWidth lanes of int16.
     struct W {
         int16_t v[2];

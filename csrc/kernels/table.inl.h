@@ -4,6 +4,7 @@
 #include "kernels/attention.inl.h"
 #include "kernels/grouped.inl.h"
 #include "kernels/kernel_table.h"
+#include "kernels/operands.inl.h"
 #include "kernels/recurrent.inl.h"
 #include "kernels/requantise.inl.h"
 #include "kernels/rotary.inl.h"
@@ -45,17 +46,17 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         {
             {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_row_f32<V>,
              softmax<V, F32Softmax, V::kRowsF32>, same_column, nullptr, add_float_bias<V>,
-             half_tile<V, typename V::DotF32, V::kRowsF32>},
+             half_tile<V, typename V::DotF32, V::kRowsF32>, pack_floats<V>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
              softmax<V, Bf16Softmax, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>,
-             half_tile<V, typename V::DotBf16, V::kRowsBf16>},
+             half_tile<V, typename V::DotBf16, V::kRowsBf16>, pack_pairs<V, Bf16Pairs<V>>},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
              softmax<V, WordSoftmax, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>,
-             half_tile<V, typename V::DotI16, V::kRowsI16>},
+             half_tile<V, typename V::DotI16, V::kRowsI16>, pack_pairs<V, I16Pairs<V>>},
             {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr, same_column,
-             nullptr, nullptr, nullptr},
+             nullptr, nullptr, nullptr, nullptr},
             {tile<V, DotQ4, DotQ4::kRows, kGrouped>, DotQ4::kRows, encode_row_i8<V>, nullptr, same_column,
-             expand_q4<V, DotQ4>, nullptr, nullptr},
+             expand_q4<V, DotQ4>, nullptr, nullptr, nullptr},
         },
         auto_q4,
         /*auto_q8=*/Family::kI8,
@@ -67,8 +68,9 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         bf16_to_f32<V>,
         scale_row<V>,
         scale_to_i16<V>,
-        norm<V>,
+        norms<V>,
         abs_max<V>,
+        transpose<V>,
         rms_norm<V>,
         causal_conv<V>,
         gated_recurrence<V>,

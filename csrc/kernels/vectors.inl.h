@@ -59,6 +59,7 @@ struct Wide {
     static F fma(F a, F b, F c) { return each<F>([&](int i) { return V::fma(a.v[i], b.v[i], c.v[i]); }); }
     static F max(F a, F b) { return each<F>([&](int i) { return V::max(a.v[i], b.v[i]); }); }
     static F min(F a, F b) { return each<F>([&](int i) { return V::min(a.v[i], b.v[i]); }); }
+    static F abs(F a) { return each<F>([&](int i) { return V::abs(a.v[i]); }); }
     static F sqrt(F a) { return each<F>([&](int i) { return V::sqrt(a.v[i]); }); }
     static F reciprocal(F a) { return each<F>([&](int i) { return V::reciprocal(a.v[i]); }); }
     static F round(F a) { return each<F>([&](int i) { return V::round(a.v[i]); }); }

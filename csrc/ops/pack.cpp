@@ -282,13 +282,17 @@ void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t ro
         }
         set_column(n + r, scale, sum);
     }
-    const int64_t nr = table_->nr, stride = nr * 4;
-    std::array<uint8_t*, kPackRows> columns;
-    for (int64_t r = 0; r < count; ++r)
-        columns[r] = memory_.data() + (n + r) / nr * panel_bytes_ + (n + r) % nr * 4;
-    for (int64_t step = 0; step < steps_; ++step)
-        for (int64_t r = 0; r < count; ++r)
-            std::memcpy(columns[r] + step * stride, encoded.data() + r * width + step * 4, 4);
+    // A panel's columns at a time.
+    const int64_t nr = table_->nr;
+    for (int64_t r = 0; r < count;) {
+        const int64_t column = (n + r) % nr, part = std::min(count - r, nr - column);
+        std::array<const uint8_t*, kPackRows> rows;
+        for (int64_t i = 0; i < part; ++i)
+            rows[i] = reinterpret_cast<const uint8_t*>(encoded.data()) + (r + i) * width;
+        table_->transpose(rows.data(), static_cast<int>(part), steps_,
+                          memory_.data() + (n + r) / nr * panel_bytes_ + column * 4, nr);
+        r += part;
+    }
 }
 
 void PackedLinear::set_column(int64_t n, float scale, int32_t sum) {

@@ -1,5 +1,6 @@
 #include "ops/short_attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -37,12 +38,18 @@ void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t h
 void gather_transposed(const KernelTable& table, const HeadView& view, int64_t b, int64_t head,
                        int64_t padded, float* to, float* buffer) {
     const HeadRows rows = view.head_rows(b, head);
-    for (int64_t r = 0; r < view.rows; ++r) {
-        const float* row = float_row(table, rows, view.head_dim, r, buffer);
-        for (int64_t d = 0; d < view.head_dim; ++d) to[d * padded + r] = row[d];
+    float* zeros = buffer + kPadding * view.head_dim;
+    std::fill(zeros, zeros + view.head_dim, 0.0f);
+    for (int64_t first = 0; first < padded; first += kPadding) {
+        const uint8_t* columns[kPadding];
+        for (int64_t i = 0; i < kPadding; ++i) {
+            const int64_t r = first + i;
+            const float* row =
+                r >= view.rows ? zeros : float_row(table, rows, view.head_dim, r, buffer + i * view.head_dim);
+            columns[i] = reinterpret_cast<const uint8_t*>(row);
+        }
+        table.transpose(columns, kPadding, view.head_dim, reinterpret_cast<uint8_t*>(to + first), padded);
     }
-    for (int64_t d = 0; d < view.head_dim; ++d)
-        for (int64_t r = view.rows; r < padded; ++r) to[d * padded + r] = 0.0f;
 }
 
 }  // namespace
@@ -68,7 +75,7 @@ void short_attention(const KernelTable& table, const HeadView& q, const HeadView
         auto* queries = s.queries.ensure<float>(q.rows * padded);
         auto* turned = s.keys.ensure<float>(q.head_dim * keys);
         auto* values = s.values.ensure<float>(k.rows * padded);
-        auto* row = s.row.ensure<float>(padded);
+        auto* row = s.row.ensure<float>((kPadding + 1) * padded);
         ShortAttentionArgs a{};
         a.q = queries;
         a.k = turned;

@@ -12,8 +12,8 @@ namespace {
 
 // Keys that share a softmax step; a multiple of every tile's columns. Integer products limit it.
 constexpr int64_t kBlockKeys = 512, kI16BlockKeys = 256;
-// Rows between asking for one and reading it.
-constexpr int64_t kRowsAhead = 12;
+// Rows that are encoded together, a multiple of every tile's columns.
+constexpr int64_t kPackRows = 64;
 static_assert(kI16BlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
 
 // Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
@@ -35,55 +35,64 @@ Scratch& scratch() {
     return instance;
 }
 
-// Asks for a row that comes soon: rows in any order surprise the hardware.
-void ask_for(const HeadLayout& l, const HeadRows& rows, int64_t r) {
-    if (r + kRowsAhead >= rows.count) return;
-    const uint8_t* row = rows.at(r + kRowsAhead);
-    prefetch(row, row + l.head_dim * static_cast<int64_t>(dtype_size(rows.dtype)));
-}
+// Some consecutive rows as float32: kPackRows at most, until any FloatRows is asked for others. Those behind
+// are prefetched, since rows that lie apart surprise the hardware.
+class FloatRows {
+  public:
+    FloatRows(const HeadLayout& l, const HeadRows& rows)
+        : l_(l), rows_(rows), buffer_(scratch().rows.ensure<float>(kPackRows * l.head_dim)) {}
 
-// Largest |x| of each channel over all rows; NaN where a row is not finite.
-void channel_maxima(const HeadLayout& l, const HeadRows& rows, float* buffer, float* maxima) {
-    std::fill(maxima, maxima + l.head_dim, 0.0f);
-    for (int64_t r = 0; r < rows.count; ++r) {
-        ask_for(l, rows, r);
-        l.table.abs_max(float_row(l.table, rows, l.head_dim, r, buffer), l.head_dim, maxima);
+    // Rows from `first` on; behind the last one that again.
+    const float* const* from(int64_t first, int64_t count) {
+        const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
+        for (int64_t i = 0; i < count; ++i) {
+            at_[i] = float_row(l_.table, rows_, l_.head_dim, std::min(first + i, rows_.count - 1),
+                               buffer_ + i * l_.head_dim);
+            const int64_t ahead = first + count + i;
+            if (ahead < rows_.count) prefetch(rows_.at(ahead), rows_.at(ahead) + bytes);
+        }
+        return at_;
     }
+
+  private:
+    const HeadLayout& l_;
+    const HeadRows& rows_;
+    float* buffer_;
+    const float* at_[kPackRows];
+};
+
+// Rows as dwords of the family, each `padded` values long; i16 takes them times their factors.
+void encode(const HeadLayout& l, const float* const* rows, int64_t count, const float* factors,
+            int64_t padded, uint8_t* to) {
+    if (l.family == Family::kI16)
+        return l.table.scale_to_i16(rows, static_cast<int>(count), l.head_dim, factors,
+                                    reinterpret_cast<int16_t*>(to), padded);
+    RowScale unused;
+    for (int64_t r = 0; r < count; ++r, to += padded * family_bytes(l.family))
+        l.kernels.encode_row(rows[r], l.head_dim, padded, to, &unused);
 }
 
-// A row as dwords of the family; i16 takes it times `factor` and the channels' `factors` (null: none) and
-// leaves what is behind head_dim alone.
-void encode(const HeadLayout& l, const float* row, const float* factors, float factor, int64_t padded,
-            uint8_t* to) {
-    if (l.family == Family::kI16) {
-        l.table.scale_to_i16(row, factors, factor, l.head_dim, reinterpret_cast<int16_t*>(to));
-    } else {
-        RowScale unused;
-        l.kernels.encode_row(row, l.head_dim, padded, to, &unused);
-    }
-}
-
-// A query as dwords of the family. `unit` is what a product of a stored key and an unrounded query counts in
-// units of log2. An int16 query takes the largest factor with which scores are a power of two of a step, so
-// that a shift brings them there, and with which its norm is at most norm_limit; where a bias is added, no
+// How an int16 query of some length is stored. `unit` is what a product of a stored key and an unrounded
+// query counts in units of log2. It takes the largest factor with which scores are a power of two of a step,
+// so that a shift brings them there, and with which its norm is at most norm_limit; where a bias is added, no
 // score exceeds 2^29 then.
-void encode_query(const HeadLayout& l, const float* row, float unit, bool biased, uint8_t* to, float* scale,
-                  int32_t* shift) {
-    const int64_t padded = round_up(l.head_dim, 64);
-    *scale = unit;
-    *shift = 0;
-    if (l.family != Family::kI16) return encode(l, row, nullptr, 1.0f, padded, to);
-    *scale = std::ldexp(1.0f, -kI16ScoreBits);
-    const double length = l.table.norm(row, l.head_dim), steps = std::ldexp(unit, kI16ScoreBits);
-    if (!std::isfinite(length * steps)) {
-        *scale = std::numeric_limits<float>::quiet_NaN();
-    } else if (length * steps > 0.0) {
-        *shift = std::min(std::ilogb(norm_limit(l.head_dim) / (length * steps)), 31);
-        if (biased && *shift < 1) --*shift;
-        encode(l, row, nullptr, static_cast<float>(std::ldexp(steps, *shift)), padded, to);
-        *scale = std::ldexp(1.0f, -*shift - kI16ScoreBits);
+struct QueryScale {
+    float factor, score;
+    int32_t shift;
+
+    QueryScale(float length, float unit, double limit, bool biased) : factor(0.0f), shift(0) {
+        const double steps = std::ldexp(unit, kI16ScoreBits), size = length * steps;
+        score = std::ldexp(1.0f, -kI16ScoreBits);
+        if (!std::isfinite(size)) {
+            score = std::numeric_limits<float>::quiet_NaN();
+        } else if (size > 0.0) {
+            shift = std::min(std::ilogb(limit / size), 31);
+            if (biased && shift < 1) --shift;
+            factor = static_cast<float>(std::ldexp(steps, shift));
+            score = std::ldexp(1.0f, -shift - kI16ScoreBits);
+        }
     }
-}
+};
 
 }  // namespace
 
@@ -116,65 +125,50 @@ void HeadLayout::key_columns(int64_t* keys) const {
 PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, uint8_t* memory) {
     Scratch& s = scratch();
     const int64_t nr = l.table.nr, kr = family_kr(l.family), padded = round_up(l.head_dim, 64);
-    auto* row = s.rows.ensure<float>(padded);
-    auto* encoded = s.encoded.ensure<uint8_t>(2 * padded * 4);
-    auto* factors = s.factors.ensure<float>(2 * padded);  // of values
-    float* maxima = factors + padded;
-    float key_factor = 1.0f;
+    const int64_t row_bytes = padded * family_bytes(l.family);
+    auto* encoded = s.encoded.ensure<uint8_t>(nr * row_bytes);
+    auto* factors = s.factors.ensure<float>(nr + 2 * l.head_dim);
+    float* value_factors = factors + nr;
+    float* maxima = value_factors + l.head_dim;
     PackedHead packed = l.head(memory);
-    std::memset(encoded, 0, static_cast<size_t>(2 * padded) * 4);
-
+    std::fill(packed.value_scales, packed.value_scales + l.head_dim, 1.0f);
+    std::fill(factors, maxima, 1.0f);
+    FloatRows rows(l, k), values(l, v);
     if (l.family == Family::kI16) {
-        float longest = 0.0f;
-        for (int64_t key = 0; key < l.key_rows; ++key) {
-            ask_for(l, k, key);
-            const float norm = l.table.norm(float_row(l.table, k, l.head_dim, key, row), l.head_dim);
-            longest = norm > longest || std::isnan(norm) ? norm : longest;
+        float longest = 0.0f, lengths[kPackRows];
+        std::fill(maxima, maxima + l.head_dim, 0.0f);
+        for (int64_t key = 0; key < l.key_rows; key += kPackRows) {
+            const int count = static_cast<int>(std::min(kPackRows, l.key_rows - key));
+            l.table.norms(rows.from(key, count), count, l.head_dim, lengths);
+            for (int i = 0; i < count; ++i)
+                longest = lengths[i] > longest || std::isnan(lengths[i]) ? lengths[i] : longest;
+            l.table.abs_max(values.from(key, count), count, l.head_dim, maxima);
         }
         packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
-        key_factor = 1.0f / packed.key_scale;
-    }
-    // In place of the last panel's missing keys stands the last one.
-    for (int64_t key = 0; key < l.key_panels * nr; ++key) {
-        if (key < l.key_rows)
-            encode(l, float_row(l.table, k, l.head_dim, key, row), nullptr, key_factor, padded, encoded);
-        uint8_t* column =
-            packed.keys + key / nr * l.key_panel_bytes + l.kernels.key_column(static_cast<int>(key % nr)) * 4;
-        for (int64_t step = 0; step < l.d_steps; ++step)
-            std::memcpy(column + step * nr * 4, encoded + step * 4, 4);
-    }
-
-    std::fill(packed.value_scales, packed.value_scales + l.head_dim, 1.0f);
-    if (l.family == Family::kI16) {
-        channel_maxima(l, v, row, maxima);
+        std::fill(factors, factors + nr, 1.0f / packed.key_scale);
         for (int64_t d = 0; d < l.head_dim; ++d) {
             packed.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
-            factors[d] = 1.0f / packed.value_scales[d];
+            value_factors[d] = 1.0f / packed.value_scales[d];
         }
+        std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));  // behind head_dim
     }
-    // A step holds kr consecutive keys of every channel; missing channels and keys are zeros.
-    const int64_t bytes = family_bytes(l.family);
-    for (int64_t step = 0; step < l.key_steps; ++step) {
-        for (int64_t i = 0; i < kr; ++i) {
-            const int64_t key = step * kr + i;
-            if (key < l.key_rows)
-                encode(l, float_row(l.table, v, l.head_dim, key, row), factors, 1.0f, padded,
-                       encoded + i * padded * 4);
-            else
-                std::memset(encoded + i * padded * 4, 0, static_cast<size_t>(padded) * 4);
-        }
+    const uint8_t* columns[kPackRows];
+    for (int64_t i = 0; i < nr; ++i)
+        columns[l.kernels.key_column(static_cast<int>(i))] = encoded + i * row_bytes;
+    uint8_t* panel = packed.keys;
+    for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
+        // In place of the last panel's missing keys stands the last one.
+        encode(l, rows.from(key, nr), nr, factors, padded, encoded);
+        l.table.transpose(columns, static_cast<int>(nr), l.d_steps, panel, nr);
+        const int count = static_cast<int>(std::min(nr, l.key_rows - key));
+        const float* const* at = values.from(key, count);
         for (int64_t p = 0; p < l.d_panels; ++p) {
-            uint8_t* to = packed.values + p * l.value_panel_bytes + step * l.value_nr * 4;
-            // value_nr divides 64, to which rows are padded.
-            const uint8_t* even = encoded + p * l.value_nr * bytes;
-            if (kr == 1) {
-                std::memcpy(to, even, static_cast<size_t>(l.value_nr) * 4);
-            } else {
-                const auto* a = reinterpret_cast<const uint16_t*>(even);
-                const auto* c = reinterpret_cast<const uint16_t*>(even + padded * 4);
-                auto* pairs = reinterpret_cast<uint32_t*>(to);
-                for (int64_t d = 0; d < l.value_nr; ++d) pairs[d] = a[d] | static_cast<uint32_t>(c[d]) << 16;
-            }
+            const float* of_panel[kPackRows];
+            for (int i = 0; i < count; ++i) of_panel[i] = at[i] + p * l.value_nr;
+            l.kernels.pack_steps(of_panel, count, value_factors + p * l.value_nr,
+                                 std::min(l.value_nr, l.head_dim - p * l.value_nr),
+                                 packed.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
+                                 l.value_nr);
         }
     }
     return packed;
@@ -191,19 +185,33 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     const int64_t value_nr = l.value_nr, width = l.d_panels * value_nr,
                   weight_stride = block_keys * family_bytes(l.family);
 
-    auto* row = s.rows.ensure<float>(padded);
     auto* queries = s.queries.ensure<uint8_t>(rows * q_stride);
     // Of accumulators, and of what the softmax reads: the same, unless a bias comes between.
     auto* row_scales = s.row_scales.ensure<float>(2 * rows);
     auto* row_shifts = s.row_shifts.ensure<int32_t>(2 * rows);
     float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
     int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
-    if (integer) std::memset(queries, 0, static_cast<size_t>(rows * q_stride));  // rows that stay empty
-    for (int64_t r = 0; r < rows; ++r) {
-        ask_for(l, q, r);
-        encode_query(l, float_row(table, q, l.head_dim, r, row), scale * kLog2E * head.key_scale,
-                     bias != nullptr, queries + r * q_stride, row_scales + r, row_shifts + r);
-        if (bias == nullptr) continue;
+    const float unit = scale * kLog2E * head.key_scale;
+    std::fill(row_scales, row_scales + rows, unit);
+    std::fill(row_shifts, row_shifts + rows, 0);
+    if (integer) std::memset(queries, 0, static_cast<size_t>(rows * q_stride));  // behind head_dim
+    FloatRows some(l, q);
+    for (int64_t first = 0; first < rows; first += kPackRows) {
+        const int64_t count = std::min(kPackRows, rows - first);
+        const float* const* at = some.from(first, count);
+        float factors[kPackRows], lengths[kPackRows];
+        if (integer) {
+            table.norms(at, static_cast<int>(count), l.head_dim, lengths);
+            for (int64_t i = 0; i < count; ++i) {
+                const QueryScale query(lengths[i], unit, norm_limit(l.head_dim), bias != nullptr);
+                factors[i] = query.factor;
+                row_scales[first + i] = query.score;
+                row_shifts[first + i] = query.shift;
+            }
+        }
+        encode(l, at, count, factors, padded, queries + first * q_stride);
+    }
+    for (int64_t r = 0; bias != nullptr && r < rows; ++r) {
         score_shifts[r] = std::min(row_shifts[r], 0);
         score_scales[r] = integer ? std::ldexp(row_scales[r], std::max(row_shifts[r], 0)) : 1.0f;
     }

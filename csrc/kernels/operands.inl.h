@@ -1,0 +1,128 @@
+// Rows of heads as operands of attention.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+#include "kernels/vectors.inl.h"
+
+namespace qora {
+namespace {
+
+template <class V>
+void transpose(const uint8_t* const* rows, int count, int64_t steps, uint8_t* panel, int64_t nr) {
+    constexpr int kWidth = V::kWidth;
+    const auto at = [&](int row, int64_t step) {
+        return reinterpret_cast<const int32_t*>(rows[row] + step * 4);
+    };
+    auto* to = reinterpret_cast<int32_t*>(panel);
+    int row = 0;
+    for (; row + kWidth <= count; row += kWidth) {
+        int64_t step = 0;
+        for (; step + kWidth <= steps; step += kWidth) {
+            typename V::I block[kWidth];
+            QORA_UNROLL
+            for (int i = 0; i < kWidth; ++i) block[i] = V::load_i(at(row + i, step));
+            V::transpose(block);
+            QORA_UNROLL
+            for (int i = 0; i < kWidth; ++i) V::store_i(to + (step + i) * nr + row, block[i]);
+        }
+        for (; step < steps; ++step)
+            for (int i = row; i < row + kWidth; ++i) to[step * nr + i] = *at(i, step);
+    }
+    for (; row < count; ++row)
+        for (int64_t step = 0; step < steps; ++step) to[step * nr + row] = *at(row, step);
+}
+
+template <class V>
+inline float sum_of_squares(const float* x, int64_t n, float scale) {
+    auto squares = V::set(0.0f);
+    for_each_vector<V>(n, [&](int64_t i, int lanes) {
+        const auto v = V::mul(load_lanes<V>(x + i, lanes), V::set(scale));
+        squares = V::fma(v, v, squares);
+    });
+    return V::sum(squares);
+}
+
+template <class V>
+void norms(const float* const* rows, int count, int64_t n, float* y) {
+    for (int r = 0; r < count; ++r) y[r] = sum_of_squares<V>(rows[r], n, 1.0f);
+    for_each_vector<V>(count, [&](int64_t r, int lanes) {
+        store_lanes<V>(y + r, V::sqrt(load_lanes<V>(y + r, lanes)), lanes);
+    });
+    // Again at another scale where squares overflowed or vanished.
+    for (int r = 0; r < count; ++r) {
+        if (y[r] > 1e-15f && y[r] < 1e18f) continue;
+        const float scale = y[r] < 1.0f ? 0x1p60f : 0x1p-80f;
+        y[r] = sqrtf(sum_of_squares<V>(rows[r], n, scale)) / scale;
+    }
+}
+
+// Once NaN, always NaN: the maximum keeps its second operand, and 0 * x is NaN for what is not finite.
+template <class V>
+void abs_max(const float* const* rows, int count, int64_t n, float* m) {
+    for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
+        using W = decltype(w);
+        auto high = load_lanes<W>(m + i, lanes), zeros = W::set(0.0f);
+        for (int r = 0; r < count; ++r) {
+            const auto v = load_lanes<W>(rows[r] + i, lanes);
+            high = W::max(W::abs(v), high);
+            zeros = W::fma(v, W::set(0.0f), zeros);
+        }
+        store_lanes<W>(m + i, W::add(high, zeros), lanes);
+    });
+}
+
+template <class V>
+void scale_to_i16(const float* const* rows, int count, int64_t n, const float* factors, int16_t* y,
+                  int64_t stride) {
+    for (int r = 0; r < count; ++r) {
+        const auto factor = V::set(factors[r]);
+        for_each_vector<V>(n, [&](int64_t i, int lanes) {
+            const auto q = V::to_int(V::mul(load_lanes<V>(rows[r] + i, lanes), factor));
+            V::store_i16(y + r * stride + i, q);
+        });
+    }
+}
+
+// How two values of a channel become a dword.
+template <class V>
+struct Bf16Pairs {
+    static typename V::I word(typename V::F x, typename V::F) { return V::bf16_words(x); }
+};
+template <class V>
+struct I16Pairs {
+    static typename V::I word(typename V::F x, typename V::F factor) { return V::to_int(V::mul(x, factor)); }
+};
+
+// The PackStepsFn of families with two values to a dword.
+template <class V, class Pairs>
+void pack_pairs(const float* const* rows, int count, const float* factors, int64_t n, uint8_t* panel,
+                int64_t nr) {
+    for (int r = 0; r < count; r += 2, panel += nr * 4) {
+        auto* to = reinterpret_cast<int32_t*>(panel);
+        for_each_vector<V>(n, [&](int64_t i, int lanes) {
+            const auto factor = load_lanes<V>(factors + i, lanes);
+            const auto even = Pairs::word(load_lanes<V>(rows[r] + i, lanes), factor);
+            const auto odd =
+                r + 1 < count ? Pairs::word(load_lanes<V>(rows[r + 1] + i, lanes), factor) : V::set_i(0);
+            V::store_i(to + i, V::pair_words(even, odd));
+        });
+        for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < nr; i += V::kWidth)
+            V::store_i(to + i, V::set_i(0));
+    }
+}
+
+template <class V>
+void pack_floats(const float* const* rows, int count, const float*, int64_t n, uint8_t* panel, int64_t nr) {
+    for (int r = 0; r < count; ++r, panel += nr * 4) {
+        auto* to = reinterpret_cast<float*>(panel);
+        for_each_vector<V>(
+            n, [&](int64_t i, int lanes) { V::store(to + i, load_lanes<V>(rows[r] + i, lanes)); });
+        for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < nr; i += V::kWidth)
+            V::store(to + i, V::set(0.0f));
+    }
+}
+
+}  // namespace
+}  // namespace qora
