@@ -5,13 +5,17 @@
 
 namespace qora {
 
-// What will be read, to the L2 and on.
-inline void prefetch(const uint8_t* begin, const uint8_t* end) {
+// A line of what will be read, to the L2 and on.
+inline void prefetch_line(const uint8_t* at) {
 #if defined(__GNUC__)
-    for (; begin < end; begin += 64) __builtin_prefetch(begin, 0, 2);
+    __builtin_prefetch(at, 0, 2);
 #else
-    static_cast<void>(begin), static_cast<void>(end);
+    static_cast<void>(at);
 #endif
+}
+
+inline void prefetch(const uint8_t* begin, const uint8_t* end) {
+    for (; begin < end; begin += 64) prefetch_line(begin);
 }
 
 // What will be written.

@@ -57,10 +57,18 @@ struct RowScale {
     int32_t zero_point;
 };
 
+// Memory that is needed after a tile: with each of its steps the tile asks for a line, the next one `step`
+// bytes further on. Asked for all at once, lines from afar would have to wait for each other, and the tile
+// for them.
+struct Ahead {
+    const uint8_t* at;
+    ptrdiff_t step;
+};
+
 // C[rows][nr] = A · B (+ C when accumulate). Rows of A and C are a_stride and c_stride bytes apart.
 // 1 <= rows <= mr; b is aligned to 64 bytes; q4: whole groups of steps.
 using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-                        ptrdiff_t c_stride, bool accumulate);
+                        ptrdiff_t c_stride, bool accumulate, Ahead ahead);
 
 // Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
 // dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/prefetch.h"
 #include "kernels/compiler.h"
+#include "kernels/kernel_table.h"
 
 namespace qora {
 namespace {
@@ -14,7 +16,7 @@ namespace {
 // accumulators; every loop over them is unrolled, because otherwise they stay in memory.
 template <class V, class Dot, int Rows, int Vectors = V::kTileVectors>
 QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
-                            ptrdiff_t c_stride, bool accumulate) {
+                            ptrdiff_t c_stride, bool accumulate, Ahead ahead) {
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
     Acc acc[Rows][Vectors];
@@ -26,6 +28,10 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
     // Short reductions, as in attention, end before a branch predictor can count their steps: halve them.
     QORA_UNROLL_TWICE
     for (int64_t step = 0; step < steps; ++step) {
+        if constexpr (V::kAsksAlongTheWay) {
+            prefetch_line(ahead.at);
+            ahead.at += ahead.step;
+        }
         typename Dot::Operand vectors[Vectors];
         QORA_UNROLL
         for (int v = 0; v < Vectors; ++v) vectors[v] = Dot::load(b + v * kVectorBytes);

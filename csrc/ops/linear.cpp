@@ -87,7 +87,7 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     e.out_bf16 = out.dtype == DType::kBf16;
     // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
     const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), slice);
-    const int64_t share = round_up(ceil_div(weight.panel_bytes(), tiles), 64);
+    const int64_t share = ceil_div(weight.panel_bytes(), tiles);
     auto* expanded = kernels.expand == nullptr
                          ? nullptr
                          : s.panel.ensure<uint8_t>(operand_bytes(weight.family(), slice, nr));
@@ -103,15 +103,14 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
             }
             const bool complete = step + steps == weight.steps();
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
-                prefetch(upcoming, upcoming + share);
-                upcoming += share;
                 e.rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
                 if (complete)
                     prefetch_rows(out.at(at + r, p * nr), std::min(end - p * nr, out.run(p * nr)) * out_bytes,
                                   out.row_stride * out_bytes, e.rows);
                 uint8_t* sums = one_pass ? acc : acc + r * nr * 4;
                 kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, e.rows, sums, nr * 4,
-                             step > 0);
+                             step > 0, {upcoming, ceil_div(share, steps)});
+                upcoming += share;
                 // Once, unless the output's blocks cut the panel.
                 for (int64_t col = p * nr; complete && col < end; col += e.cols) {
                     e.acc = sums + (col - p * nr) * 4;

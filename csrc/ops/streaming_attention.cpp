@@ -257,7 +257,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             const uint8_t* panel = block;
             for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
                 l.kernels.tile(queries + r * q_stride, q_stride, panel, l.d_steps, tile_rows, scores + n * 4,
-                               block_keys * 4, false);
+                               block_keys * 4, false, {panel, 0});
             if (bias != nullptr) {
                 added.rows = tile_rows;
                 added.first = static_cast<int>(key);
@@ -282,14 +282,15 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                 const uint8_t* panel = values + p * l.value_panel_bytes;
                 float* to = output + r * width + p * value_nr;
                 if (simply_added) {
-                    l.value_tile(weights, weight_stride, panel, key_steps, tile_rows, to, width * 4, key > 0);
+                    l.value_tile(weights, weight_stride, panel, key_steps, tile_rows, to, width * 4, key > 0,
+                                 {panel, 0});
                     continue;
                 }
                 l.value_tile(weights, weight_stride, panel, first_steps, tile_rows, products, value_nr * 4,
-                             false);
+                             false, {panel, 0});
                 if (first_steps < key_steps)
                     l.value_tile(weights + first_steps * 4, weight_stride, panel + first_steps * value_nr * 4,
-                                 key_steps - first_steps, tile_rows, rest, value_nr * 4, false);
+                                 key_steps - first_steps, tile_rows, rest, value_nr * 4, false, {panel, 0});
                 table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, value_nr,
                              tile_rows, static_cast<int>(value_nr), integer, keep, gain, to, width});
             }
