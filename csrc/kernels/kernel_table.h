@@ -57,9 +57,8 @@ struct RowScale {
     int32_t zero_point;
 };
 
-// Memory that is needed after a tile: with each of its steps the tile asks for a line, the next one `step`
-// bytes further on. Asked for all at once, lines from afar would have to wait for each other, and the tile
-// for them.
+// Memory that is needed after a tile: `step` bytes for each of its steps. Where its loop has room, the tile
+// asks for them along the way: all at once they would wait for each other, and the tile for them.
 struct Ahead {
     const uint8_t* at;
     ptrdiff_t step;
