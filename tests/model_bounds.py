@@ -11,6 +11,9 @@ If all are of one size, branch l has the share 1 / (l + 1) of the sum's square, 
   deviation s = 2 (what the random models here have) turn their noise into s times as much in the weights:
   2 s^2 = 8 more. Its two products, where they are rounded: s^2 + 1 = 5.
 * MLP, branch 2i: its two layers.
+* TRecViT has a recurrent branch before these two, of three layers and two gates. What a gate lets through is
+  off by as much, relatively, as the gate's input is absolutely: s^2 for each. Errors do not add up along
+  time: a state forgets them as it forgets what it has seen.
 
 Embedding and head are whole: 2. MARGIN is what a test allows above: one token of a few dozen values scatters.
 """
@@ -58,6 +61,14 @@ def relative_error(depth: int, per_linear: float, per_attention: float = 0.0) ->
     attention = sum(1 / (2 * i) for i in range(1, depth + 1))
     mlp = sum(1 / (2 * i + 1) for i in range(1, depth + 1))
     linear = math.sqrt(2 + 10 * attention + 2 * mlp)
+    return math.hypot(linear * per_linear, math.sqrt(5 * attention) * per_attention)
+
+
+def recurrent_error(depth: int, per_linear: float, per_attention: float = 0.0) -> float:
+    """`relative_error` of a TRecViT, which has three branches to a block."""
+    blocks = range(1, depth + 1)
+    recurrent, attention, mlp = (sum(1 / (3 * i + j) for i in blocks) for j in (-1, 0, 1))
+    linear = math.sqrt(2 + (3 + 2 * 2**2) * recurrent + 10 * attention + 2 * mlp)
     return math.hypot(linear * per_linear, math.sqrt(5 * attention) * per_attention)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax_golden import golden
+from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, distance, recurrent_error
 from numpy.typing import NDArray
 
 import qora_vision
@@ -18,6 +19,7 @@ from qora_vision.models.trecvit import Trecvit, TrecvitConfig
 from qora_vision.ops import Engine, available_isas
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 from qora_vision.weights.convert import trecvit as convert
+from qora_vision.weights.tensors import QuantizedTensor
 
 # Logits of the authors' float32 code differ from those of a float64 forward by 4e-7, the residual stream at
 # magnitude 10 by 3e-5.
@@ -57,6 +59,55 @@ def case_a() -> Case:
 @pytest.fixture(scope="module")
 def case_b() -> Case:
     return Case("b", TrecvitConfig(9, 6, (32, 48), 3, (16, 16), 32, 2, 2, 48, 64, 4, 36))
+
+
+def quantised_error(config: TrecvitConfig, weights: str, engine: Engine) -> float:
+    """What an engine's arithmetic is expected to add to stored weights."""
+    # Gates of a model in four bits have eight: no more noise than the other layers.
+    families = {"q4": engine.q4_family, "q8": engine.q8_family, "f16": engine.float_family}
+    noise = ARITHMETIC_NOISE[families[weights]], ARITHMETIC_NOISE[engine.attention_family]
+    return MARGIN * recurrent_error(config.depth, *noise) + STREAM
+
+
+@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("compute", ["auto", "bf16"])
+@pytest.mark.parametrize("weights", ["q4", "q8", "f16"])
+@pytest.mark.parametrize("name", ["case_a", "case_b"])
+def test_fast_arithmetic_stays_within_its_noise(
+    name: str, weights: str, compute: str, isa: str, request: pytest.FixtureRequest
+) -> None:
+    """Against the same weights in float32; and no more of it after ten times as many frames."""
+    case = request.getfixturevalue(name)
+    engine = Engine(compute, isa=isa)
+    fast = build(case.checkpoint, case.config, weights, engine)
+    exact = build(case.checkpoint, case.config, weights, Engine("exact"))
+    states = fast.new_state(), exact.new_state()
+    bound = quantised_error(case.config, weights, engine)
+    clip = case.clips[0]
+    for _ in range(10):
+        got, expected = fast.step(clip, states[0]), exact.step(clip, states[1])
+        assert distance(got.logits, expected.logits) < bound
+        for memory, wanted in zip(states[0].memory, states[1].memory, strict=True):
+            assert distance(memory, wanted) < bound
+
+
+@pytest.mark.parametrize("weights", ["q4", "q8", "f16"])
+def test_stored_weights_are_as_good_as_their_format(case_a: Case, weights: str) -> None:
+    expected = recurrent_error(case_a.config.depth, WEIGHT_NOISE[weights])
+    full, stored = (build(case_a.checkpoint, case_a.config, of) for of in ("f32", weights))
+    error = distance(stored.forward(case_a.clips[0]).embedding, full.forward(case_a.clips[0]).embedding)
+    assert error < MARGIN * expected
+    if weights != "f16":
+        assert error > expected / 10  # quantised weights were really used
+
+
+def test_gates_never_have_less_than_eight_bits(case_a: Case) -> None:
+    specs = case_a.config.tensor_specs()
+    sources = find_sources(convert, specs, case_a.checkpoint, case_a.checkpoint.path)
+    tensors = CheckpointTensors(case_a.checkpoint, specs, sources, "q4", 0)
+    kinds = {name: tensor.kind for name, tensor in tensors.items() if isinstance(tensor, QuantizedTensor)}
+    assert {kind for name, kind in kinds.items() if "gate" in name} == {"q8"}
+    assert {kind for name, kind in kinds.items() if "gate" not in name} == {"q4"}
 
 
 @pytest.mark.parametrize("isa", available_isas())

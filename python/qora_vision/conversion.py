@@ -155,8 +155,8 @@ def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int
     """
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floating-point values, got {values.dtype}")
-    if spec.storage == "weight" and weights in ("q4", "q8"):
-        return quantize(values, weights, threads)
+    if weights in ("q4", "q8") and spec.quantisable:
+        return quantize(values, weights if spec.storage == "weight" else "q8", threads)
     half = spec.storage != "exact" and weights != "f32"
     with np.errstate(over="ignore"):
         stored = np.array(values, np.float16 if half else np.float32, order="C")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm, PackedLinear
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
-# How a tensor is stored: quantised or in half precision as the model file says; in half precision at most
-# (tables such as position embeddings); always float32 (norms and biases).
-Storage = Literal["weight", "table", "exact"]
+# How a tensor is stored: quantised or in half precision as the model file says; likewise, but never in less
+# than eight bits; in half precision at most (tables such as position embeddings); always float32 (norms and
+# biases).
+Storage = Literal["weight", "fine weight", "table", "exact"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     storage: Storage = "exact"
+
+    @property
+    def quantisable(self) -> bool:
+        """Whether it may be stored in four or eight bits."""
+        return self.storage in ("weight", "fine weight")
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     faults += name_faults("unexpected", sorted(set(file.tensors) - set(present)))
     faults += shape_faults((name, tensor.shape, specs[name].shape) for name, tensor in present.items())
     quantized = [name for name, tensor in present.items() if isinstance(tensor, QuantizedTensor)]
-    faults += name_faults("unduly quantised", [name for name in quantized if specs[name].storage != "weight"])
+    faults += name_faults("unduly quantised", [name for name in quantized if not specs[name].quantisable])
     if file.labels is not None and len(file.labels) != config.num_classes:
         faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
     faults += _size_faults(preprocessing, config)

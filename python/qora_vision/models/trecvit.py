@@ -109,9 +109,12 @@ class TrecvitConfig:
 
     def _recurrent_specs(self) -> dict[str, TensorSpec]:
         dim, width = self.embed_dim, self.recurrent_dim
-        # Gates steer what is remembered over hundreds of frames, where errors add up: they are small, and
-        # kept in half precision.
-        gate = {"weight": TensorSpec((width, width // self.num_heads), "table"), "bias": TensorSpec((width,))}
+        # Gates steer how long something is remembered, which a systematic error changes: they are small, and
+        # four bits would save little.
+        gate = {
+            "weight": TensorSpec((width, width // self.num_heads), "fine weight"),
+            "bias": TensorSpec((width,)),
+        }
         parts = {
             "x": dict(linear_specs(width, dim)),
             "y": dict(linear_specs(width, dim)),
@@ -167,7 +170,7 @@ class RecurrentBlock:
         self._conv = tensors.floats("conv.weight"), tensors.floats("conv.bias")
         # Gates are block-diagonal: each head of channels has its own, both as one layer.
         self._head = config.recurrent_dim // config.num_heads
-        weights = [tensors.floats(f"{gate}.weight") for gate in ("input_gate", "decay_gate")]
+        weights = [tensors.weight(f"{gate}.weight") for gate in ("input_gate", "decay_gate")]
         biases = [tensors.floats(f"{gate}.bias") for gate in ("input_gate", "decay_gate")]
         self._gates = [
             engine.pack([weight[part] for weight in weights], [bias[part] for bias in biases])

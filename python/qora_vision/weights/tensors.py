@@ -70,6 +70,11 @@ class QuantizedTensor:
         """Length of a row of values: the product of `shape[1:]`, rounded up to a multiple of 32."""
         return -(-math.prod(self.shape[1:]) // GROUP_SIZE) * GROUP_SIZE
 
+    def __getitem__(self, rows: slice) -> QuantizedTensor:
+        """Return some outputs, without copying them."""
+        data, scales = self.data[rows], self.scales[rows]
+        return QuantizedTensor(self.kind, (len(data), *self.shape[1:]), data, scales)
+
     @property
     def nbytes(self) -> int:
         """Bytes that values and scales take."""
