@@ -4,8 +4,6 @@
 
 #include <math.h>
 
-#include <algorithm>
-
 #include <cstdint>
 
 #include "kernels/kernel_table.h"
@@ -73,7 +71,7 @@ struct FloatSoftmax {
         typename V::F high[Rows];
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
-        for_each_vector<V>(std::min(keys, a.keys), [&](int64_t i, int lanes) {
+        for_each_vector<V>(keys, [&](int64_t i, int lanes) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r)
                 high[r] = V::max(load_lanes<V>(scores + r * stride + i, lanes, kNoScore), high[r]);
@@ -107,12 +105,9 @@ struct FloatSoftmax {
     }
     static bool rows(const SoftmaxArgs& a) {
         float reference[Rows];
-        if (a.first)
-            highest(a, kFirstKeys, reference);
-        else
-            std::copy(a.reference, a.reference + Rows, reference);
-        const bool risen = write(a, reference);
-        if (risen) {
+        for (int r = 0; r < Rows; ++r) reference[r] = a.reference[r];
+        if (a.first) highest(a, a.keys < kFirstKeys ? a.keys : kFirstKeys, reference);
+        if (write(a, reference)) {
             float own[Rows];
             highest(a, a.keys, own);
             for (int r = 0; r < Rows; ++r)

@@ -112,9 +112,9 @@ struct SoftmaxArgs {
     void* weights;             // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
     float* weight_sum;   // [rows] out: sum of the block's weights, in units of what is stored
-    bool first;          // the first block: float families do not read the two that follow
+    bool first;          // the first block
     float* reference;    // [rows] what accumulated weights are relative to, in units of log2; first kNoScore
-    float* running_sum;  // [rows] first 0
+    float* running_sum;  // [rows] of weights; first 0
     float* keep;         // [rows] out: factor of what was accumulated before this block
     float* gain;         // [rows] out: factor of this block's accumulators
 };

@@ -94,6 +94,32 @@ struct QueryScale {
     }
 };
 
+// Queries as a left operand, and what turns a row's accumulators into scores. `unit` as of QueryScale.
+void encode_queries(const HeadLayout& l, const HeadRows& q, float unit, bool biased, uint8_t* to,
+                    float* scales, int32_t* shifts) {
+    const int64_t padded = round_up(l.head_dim, 64), row_bytes = padded * family_bytes(l.family);
+    std::fill(scales, scales + q.count, unit);
+    std::fill(shifts, shifts + q.count, 0);
+    if (l.family == Family::kI16)
+        std::memset(to, 0, static_cast<size_t>(q.count * row_bytes));  // behind head_dim
+    FloatRows rows(l, q);
+    for (int64_t first = 0; first < q.count; first += kPackRows) {
+        const int64_t count = std::min(kPackRows, q.count - first);
+        const float* const* at = rows.from(first, count);
+        float factors[kPackRows], lengths[kPackRows];
+        if (l.family == Family::kI16) {
+            l.table.norms(at, static_cast<int>(count), l.head_dim, lengths);
+            for (int64_t i = 0; i < count; ++i) {
+                const QueryScale query(lengths[i], unit, norm_limit(l.head_dim), biased);
+                factors[i] = query.factor;
+                scales[first + i] = query.score;
+                shifts[first + i] = query.shift;
+            }
+        }
+        encode(l, at, count, factors, padded, to + first * row_bytes);
+    }
+}
+
 }  // namespace
 
 HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
@@ -191,26 +217,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     auto* row_shifts = s.row_shifts.ensure<int32_t>(2 * rows);
     float* score_scales = row_scales + (bias == nullptr ? 0 : rows);
     int32_t* score_shifts = row_shifts + (bias == nullptr ? 0 : rows);
-    const float unit = scale * kLog2E * head.key_scale;
-    std::fill(row_scales, row_scales + rows, unit);
-    std::fill(row_shifts, row_shifts + rows, 0);
-    if (integer) std::memset(queries, 0, static_cast<size_t>(rows * q_stride));  // behind head_dim
-    FloatRows some(l, q);
-    for (int64_t first = 0; first < rows; first += kPackRows) {
-        const int64_t count = std::min(kPackRows, rows - first);
-        const float* const* at = some.from(first, count);
-        float factors[kPackRows], lengths[kPackRows];
-        if (integer) {
-            table.norms(at, static_cast<int>(count), l.head_dim, lengths);
-            for (int64_t i = 0; i < count; ++i) {
-                const QueryScale query(lengths[i], unit, norm_limit(l.head_dim), bias != nullptr);
-                factors[i] = query.factor;
-                row_scales[first + i] = query.score;
-                row_shifts[first + i] = query.shift;
-            }
-        }
-        encode(l, at, count, factors, padded, queries + first * q_stride);
-    }
+    encode_queries(l, q, scale * kLog2E * head.key_scale, bias != nullptr, queries, row_scales, row_shifts);
     for (int64_t r = 0; bias != nullptr && r < rows; ++r) {
         score_shifts[r] = std::min(row_shifts[r], 0);
         score_scales[r] = integer ? std::ldexp(row_scales[r], std::max(row_shifts[r], 0)) : 1.0f;
