@@ -143,16 +143,19 @@ class TrecvitState:
         For each block (tokens, recurrent_dim) float32: the recurrent state.
     total
         (representation_dim,) float64: sum of the frames' representations.
+    workspace
+        Activations of a step: nothing that is remembered, but their pages are faulted in once for all steps.
     """
 
     frames: int
     history: list[FloatArray]
     memory: list[FloatArray]
     total: np.ndarray[tuple[int], np.dtype[np.float64]]
+    workspace: Workspace
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the state; they do not grow with the stream."""
+        """Bytes of what is remembered; they do not grow with the stream."""
         return sum(array.nbytes for array in self.history + self.memory) + self.total.nbytes
 
 
@@ -252,6 +255,7 @@ class Trecvit:
             history=[np.zeros((past, config.recurrent_dim), np.float32) for _ in range(config.depth)],
             memory=[np.zeros((tokens, config.recurrent_dim), np.float32) for _ in range(config.depth)],
             total=np.zeros(config.representation_dim, np.float64),
+            workspace=Workspace(),
         )
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
@@ -272,9 +276,9 @@ class Trecvit:
             If the clip has another shape or dtype.
         """
         check_clip(clip, self.config.clip_shape)
-        state, workspace = self.new_state(), Workspace()
+        state = self.new_state()
         for begin in range(0, len(clip), FRAMES_AT_ONCE):
-            self._advance(clip[begin : begin + FRAMES_AT_ONCE], state, workspace, on_block)
+            self._advance(clip[begin : begin + FRAMES_AT_ONCE], state, on_block)
         return self._classify(state)
 
     def step(self, frames: FloatArray, state: TrecvitState) -> Output:
@@ -293,19 +297,17 @@ class Trecvit:
             If the frames have another shape or dtype.
         """
         check_clip(frames, (max(len(frames), 1), *self.config.clip_shape[1:]))
-        workspace = Workspace()
         for begin in range(0, len(frames), FRAMES_AT_ONCE):
-            self._advance(frames[begin : begin + FRAMES_AT_ONCE], state, workspace, None)
+            self._advance(frames[begin : begin + FRAMES_AT_ONCE], state, None)
         return self._classify(state)
 
     def _advance(
         self,
         frames: FloatArray,
         state: TrecvitState,
-        workspace: Workspace,
         on_block: Callable[[int, FloatArray], None] | None,
     ) -> None:
-        config, engine = self.config, self._engine
+        config, engine, workspace = self.config, self._engine, state.workspace
         count, tokens = len(frames), config.sequence_length
         x = workspace.floats("x", count * tokens, config.embed_dim)
         for frame, rows in zip(frames, np.split(x, count), strict=True):
