@@ -57,9 +57,10 @@ def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> lis
     return [float(block * panels_of) for block in blocks for panels_of in chunks]
 
 
-def attention_items(sequences: int, queries: int, heads: int) -> list[float]:
+def attention_items(sequences: int, queries: int, heads: int, mr: int) -> list[float]:
     """Return the sizes of the items of attention: blocks of queries of each head."""
-    blocks = [min(BLOCK_QUERIES, queries - begin) for begin in range(0, queries, BLOCK_QUERIES)]
+    block = _ceil(_ceil(queries, _ceil(queries, BLOCK_QUERIES)), mr) * mr
+    blocks = [min(block, queries - begin) for begin in range(0, queries, block)]
     return [float(block) for _ in range(sequences * heads) for block in blocks]
 
 
@@ -72,7 +73,9 @@ def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int
         work = max(call.seconds - pack_seconds, 0.0)
         return (
             packing
-            + work / threads / balance(attention_items(sequences, queries, heads), threads)
+            + work
+            / threads
+            / balance(attention_items(sequences, queries, heads, machine.mr[call.family]), threads)
             + 2 * barrier
         )
     if call.op == "mlp":

@@ -66,7 +66,8 @@ def test_the_model_has_the_constants_of_the_ops():
 def test_items_cover_the_work_and_balance_is_what_it_says():
     assert sum(scaling_model.row_blocks(3137, 6, 32)) == 3137
     assert sum(scaling_model.linear_items(100, 130, 6, 64, 8)) == 100 * 3
-    assert sum(scaling_model.attention_items(2, 100, 3)) == 600
+    assert sum(scaling_model.attention_items(2, 100, 3, 6)) == 600
+    assert scaling_model.attention_items(1, 197, 1, 6) == [66.0, 66.0, 65.0]
     assert scaling_model.balance([1.0] * 8, 4) == 1.0
     assert scaling_model.balance([1.0] * 5, 4) == pytest.approx(5 / 8)
 
@@ -77,7 +78,7 @@ def test_one_thread_is_predicted_to_take_what_it_took():
         Call("attention", "f32", 0.0, (1, 3137, 3137, 12, 64), 1.0),
         Call("mlp", "i8", 0.0, (3137, 768, 3072), 0.7),
     ]
-    machine = scaling_model.Machine(1e-5, 64, {"i8": 6})
+    machine = scaling_model.Machine(1e-5, 64, {"i8": 6, "f32": 6})
     alone = scaling_model.predict(calls, 2.3, 0.05, machine, 1)
     assert alone.seconds == pytest.approx(2.3)
     assert alone.efficiency == pytest.approx(1.0)

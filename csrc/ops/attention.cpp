@@ -43,7 +43,8 @@ void attention(const KernelTable& table, Family family, const HeadView& q, const
     });
 
     const HeadLayout layout(table, family, q.head_dim, k.rows);
-    const int64_t heads = q.batch * q.heads, blocks = ceil_div(q.rows, kBlockQueries);
+    const int64_t block = query_block(layout, q.rows);
+    const int64_t heads = q.batch * q.heads, blocks = ceil_div(q.rows, block);
     thread_local Buffer operands;
     uint8_t* memory = operands.ensure<uint8_t>(heads * layout.head_bytes);
     std::vector<PackedHead> packed(static_cast<size_t>(heads));
@@ -54,10 +55,10 @@ void attention(const KernelTable& table, Family family, const HeadView& q, const
     });
     // Blocks of one head follow each other, so that its keys and values stay in the L2.
     parallel_for(heads * blocks, 1, num_threads, [&](int64_t item, int64_t) {
-        const int64_t h = item / blocks, b = h / q.heads, begin = item % blocks * kBlockQueries;
+        const int64_t h = item / blocks, b = h / q.heads, begin = item % blocks * block;
         HeadRows queries = q.head_rows(b, h % q.heads);
         queries.data = queries.at(begin);
-        queries.count = std::min(kBlockQueries, q.rows - begin);
+        queries.count = std::min(block, q.rows - begin);
         attend(
             layout, queries, packed[static_cast<size_t>(h)], scale, nullptr,
             {out.at(b * q.rows + begin, h % q.heads * q.head_dim), out.dtype, out.row_stride, queries.count});

@@ -171,7 +171,7 @@ struct Operation {
             packed[w - first] =
                 pack_head(layout, rows_of(k, w), rows_of(v, w), memory + (w - first) * layout.head_bytes);
 
-        const int64_t block = ceil_div(map.tokens, ceil_div(map.tokens, kBlockQueries));
+        const int64_t block = query_block(layout, map.tokens);
         auto* bias = s.bias.ensure<uint32_t>(block * table.columns);
         auto* rows = s.rows.ensure<int64_t>(block);
         auto* biases = s.biases.ensure<const void*>(block);
