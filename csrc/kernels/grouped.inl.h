@@ -29,8 +29,11 @@ struct GroupedI8 : V::DotI8 {
 // As dot_tile, but only the sums of a group of steps stay in registers: each is multiplied and then added to
 // C, which lies in the L1.
 template <class V, class Dot, int Rows>
-QORA_NOINLINE void grouped_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps,
-                                uint8_t* c, ptrdiff_t c_stride, bool accumulate) {
+QORA_NOINLINE void grouped_tile(const void* left, ptrdiff_t a_stride, const void* right, int64_t steps, int,
+                                void* sums, ptrdiff_t c_stride, bool accumulate, const Ahead&) {
+    const auto* a = static_cast<const uint8_t*>(left);
+    const auto* b = static_cast<const uint8_t*>(right);
+    auto* c = static_cast<uint8_t*>(sums);
     constexpr int Vectors = V::kTileVectors;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     if (!accumulate)

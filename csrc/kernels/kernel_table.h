@@ -67,7 +67,7 @@ struct Ahead {
 // C[rows][nr] = A · B (+ C when accumulate). Rows of A and C are a_stride and c_stride bytes apart.
 // 1 <= rows <= mr; b is aligned to 64 bytes; q4: whole groups of steps.
 using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-                        ptrdiff_t c_stride, bool accumulate, Ahead ahead);
+                        ptrdiff_t c_stride, bool accumulate, const Ahead& ahead);
 
 // Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
 // dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind

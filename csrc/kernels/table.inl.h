@@ -22,22 +22,19 @@ constexpr int kGrouped = 0;
 // The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
 template <class V, class Dot, int MaxRows, int Vectors = V::kTileVectors>
 void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-          ptrdiff_t c_stride, bool accumulate, Ahead ahead) {
+          ptrdiff_t c_stride, bool accumulate, const Ahead& ahead) {
     if constexpr (MaxRows > 1) {
         if (rows < MaxRows)
             return tile<V, Dot, MaxRows - 1, Vectors>(a, a_stride, b, steps, rows, c, c_stride, accumulate,
                                                       ahead);
     }
-    const auto* left = static_cast<const uint8_t*>(a);
-    const auto* right = static_cast<const uint8_t*>(b);
-    auto* sums = static_cast<uint8_t*>(c);
     // Where an instruction is too much for the loop, lines are asked for before it.
     if constexpr (Vectors == kGrouped || !V::kAsksAlongTheWay)
         prefetch(ahead.at, ahead.at + steps * ahead.step);
     if constexpr (Vectors == kGrouped)
-        grouped_tile<V, Dot, MaxRows>(left, a_stride, right, steps, sums, c_stride, accumulate);
+        grouped_tile<V, Dot, MaxRows>(a, a_stride, b, steps, rows, c, c_stride, accumulate, ahead);
     else
-        dot_tile<V, Dot, MaxRows, Vectors>(left, a_stride, right, steps, sums, c_stride, accumulate, ahead);
+        dot_tile<V, Dot, MaxRows, Vectors>(a, a_stride, b, steps, rows, c, c_stride, accumulate, ahead);
 }
 
 template <class V, class Dot, int MaxRows>

@@ -13,10 +13,15 @@ namespace {
 
 // Rows x Vectors accumulators live in registers for the whole reduction: each step loads a row of B and
 // broadcasts one dword of A for each row. Not inlined, because inside a larger function GCC spills the
-// accumulators; every loop over them is unrolled, because otherwise they stay in memory.
+// accumulators; every loop over them is unrolled, because otherwise they stay in memory. A TileFn, so that
+// who picks the number of rows can jump to it with all arguments where they are.
 template <class V, class Dot, int Rows, int Vectors = V::kTileVectors>
-QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t* b, int64_t steps, uint8_t* c,
-                            ptrdiff_t c_stride, bool accumulate, Ahead ahead) {
+QORA_NOINLINE void dot_tile(const void* left, ptrdiff_t a_stride, const void* right, int64_t steps, int,
+                            void* sums, ptrdiff_t c_stride, bool accumulate, const Ahead& ahead) {
+    const auto* a = static_cast<const uint8_t*>(left);
+    const auto* b = static_cast<const uint8_t*>(right);
+    auto* c = static_cast<uint8_t*>(sums);
+    [[maybe_unused]] const uint8_t* asked = ahead.at;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
     Acc acc[Rows][Vectors];
@@ -29,8 +34,8 @@ QORA_NOINLINE void dot_tile(const uint8_t* a, ptrdiff_t a_stride, const uint8_t*
     QORA_UNROLL_TWICE
     for (int64_t step = 0; step < steps; ++step) {
         if constexpr (V::kAsksAlongTheWay) {
-            prefetch_line(ahead.at);
-            ahead.at += ahead.step;
+            prefetch_line(asked);
+            asked += ahead.step;
         }
         typename Dot::Operand vectors[Vectors];
         QORA_UNROLL

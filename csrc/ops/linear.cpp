@@ -19,7 +19,7 @@ constexpr int64_t kItemsPerThread = 4;
 
 // A thread's scratch. It outlives the op, so that the pages of large buffers are faulted in once.
 struct Scratch {
-    Buffer row, operands, scales, panel, accumulators, hidden;
+    Buffer row, operands, scales, panel, parts, accumulators, hidden;
 };
 
 Scratch& scratch() {
@@ -58,11 +58,13 @@ Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNo
     return {data, stride, scales, rows};
 }
 
-// Lines that an epilogue will write: asked for while the tile before it computes, they need not be waited
-// for.
-void prefetch_rows(const uint8_t* begin, int64_t bytes, int64_t stride, int64_t rows) {
-    for (int64_t r = 0; r < rows; ++r) prefetch_write(begin + r * stride, begin + r * stride + bytes);
-}
+// Columns of a panel that lie side by side in the output, and where those of a block's first row are.
+struct OutputPart {
+    int64_t column;
+    int columns;
+    uint8_t* out;
+    const float* residual;
+};
 
 // Panels [first, last) of the product of a block of operands, through the epilogue, to out (and residual)
 // rows that start at `at`.
@@ -76,7 +78,9 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     const bool one_pass = weight.steps() <= slice;
     const int64_t acc_rows = one_pass ? kernels.mr : round_up(a.rows, kernels.mr);
     auto* acc = s.accumulators.ensure<uint8_t>((acc_rows + 1) * nr * 4);
-    const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype));
+    auto* parts = s.parts.ensure<OutputPart>(nr);
+    const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype)),
+                  row_bytes = out.row_stride * out_bytes;
 
     EpilogueArgs e{};
     e.acc_stride = nr;
@@ -94,6 +98,13 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     for (int64_t p = first; p < last; ++p) {
         const uint8_t* upcoming = weight.panel(std::min(p + 1, last - 1));
         const int64_t end = std::min((p + 1) * nr, weight.out_features());
+        // One, unless the output's blocks cut the panel.
+        const OutputPart* parts_end = parts;
+        for (int64_t col = p * nr; col < end; col += parts_end++->columns)
+            parts[parts_end - parts] = {
+                col, static_cast<int>(std::min(end - col, out.run(col))), out.at(at, col),
+                epilogue.residual.empty() ? nullptr
+                                          : reinterpret_cast<const float*>(epilogue.residual.at(at, col))};
         for (int64_t step = 0; step < weight.steps(); step += slice) {
             const int64_t steps = std::min(slice, weight.steps() - step);
             const uint8_t* b = weight.panel(p, step);
@@ -102,27 +113,27 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                 b = expanded;
             }
             const bool complete = step + steps == weight.steps();
+            const ptrdiff_t ahead = ceil_div(share, steps);
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
                 e.rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
-                if (complete)
-                    prefetch_rows(out.at(at + r, p * nr), std::min(end - p * nr, out.run(p * nr)) * out_bytes,
-                                  out.row_stride * out_bytes, e.rows);
+                // Lines that the epilogue will write: asked for while the tile computes, they need not be
+                // waited for.
+                for (int64_t i = r; complete && i < r + e.rows; ++i)
+                    prefetch_write(parts->out + i * row_bytes,
+                                   parts->out + i * row_bytes + parts->columns * out_bytes);
                 uint8_t* sums = one_pass ? acc : acc + r * nr * 4;
                 kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, e.rows, sums, nr * 4,
-                             step > 0, {upcoming, ceil_div(share, steps)});
+                             step > 0, {upcoming, ahead});
                 upcoming += share;
-                // Once, unless the output's blocks cut the panel.
-                for (int64_t col = p * nr; complete && col < end; col += e.cols) {
-                    e.acc = sums + (col - p * nr) * 4;
+                for (const OutputPart* part = parts; complete && part < parts_end; ++part) {
+                    e.acc = sums + (part->column - p * nr) * 4;
                     e.row_scale = a.scales + r;
-                    e.cols = static_cast<int>(std::min(end - col, out.run(col)));
-                    e.col_scale = weight.col_scale() + col;
-                    e.col_sum = weight.col_sum() + col;
-                    e.bias = weight.bias() + col;
-                    e.residual = epilogue.residual.empty()
-                                     ? nullptr
-                                     : reinterpret_cast<const float*>(epilogue.residual.at(at + r, col));
-                    e.out = out.at(at + r, col);
+                    e.cols = part->columns;
+                    e.col_scale = weight.col_scale() + part->column;
+                    e.col_sum = weight.col_sum() + part->column;
+                    e.bias = weight.bias() + part->column;
+                    e.residual = part->residual == nullptr ? nullptr : part->residual + r * e.residual_stride;
+                    e.out = part->out + r * row_bytes;
                     table.epilogue(e);
                 }
             }

@@ -36,7 +36,8 @@ struct HeadLayout {
     void key_columns(int64_t* keys) const;
 };
 
-// How many of `rows` queries a block has: all blocks but the last, of whole tiles, and as few blocks as can be.
+// How many of `rows` queries a block has: all blocks but the last, of whole tiles, and as few blocks as can
+// be.
 int64_t query_block(const HeadLayout& layout, int64_t rows);
 
 // What is added to the scores of a block of queries: rows of score_columns() values in the order of
