@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from benchmarks.tracing import Call
 
 # Of csrc/ops/linear.cpp and csrc/ops/attention.cpp.
-MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 192, 4, 96
+MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 4, 96
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@
 namespace qora {
 namespace {
 
-// Most rows that one thread takes at a time: its operands, accumulators and two weight panels share the L2,
-// and every panel that comes from memory is used by all of them.
-constexpr int64_t kMaxBlockRows = 192;
+// Most rows that one thread takes at a time. What they are written to, be it a hidden layer, stays in the L2
+// until the last panel has been used, and the next panel comes in time. Panels that have to be expanded are
+// worth it for more rows.
+constexpr int64_t kMaxBlockRows = 48;
+constexpr int64_t kMaxExpandedRows = 192;
 // A panel is used in slices: every tile of a block uses one, and it stays in the L1 beside what passes by.
 constexpr int64_t kSliceBytes = 24 * 1024;
 // Work items per thread when columns are shared out, so that a slow core does not hold up the others.
@@ -141,8 +143,9 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     }
 }
 
-int64_t block_rows(int64_t rows, int mr, int num_threads) {
-    return round_up(even_block(rows, kMaxBlockRows, num_threads), mr);
+int64_t block_rows(int64_t rows, const FamilyKernels& kernels, int num_threads) {
+    const int64_t most = kernels.expand == nullptr ? kMaxBlockRows : kMaxExpandedRows;
+    return round_up(even_block(rows, most, num_threads), kernels.mr);
 }
 
 void check_complete(const char* op, const PackedLinear& weight) {
@@ -203,7 +206,7 @@ void linear(const char* op, const RowSource& x, const RowNorm& norm, const Packe
     check_rows(op, x, weight, epilogue.residual, out, weight.out_features());
     if (x.rows() == 0) return;
     const int64_t threads = resolve_threads(num_threads);
-    const int64_t block = block_rows(x.rows(), weight.kernels().mr, num_threads);
+    const int64_t block = block_rows(x.rows(), weight.kernels(), num_threads);
     const int64_t blocks = ceil_div(x.rows(), block);
     // Few rows: the columns are shared out too, and each share encodes the rows again.
     const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks);
@@ -227,7 +230,7 @@ void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activ
     });
     check_complete("mlp", fc2);
     if (x.rows() == 0) return;
-    const int64_t block = block_rows(x.rows(), fc1.kernels().mr, num_threads), width = fc1.out_features();
+    const int64_t block = block_rows(x.rows(), fc1.kernels(), num_threads), width = fc1.out_features();
     parallel_for(ceil_div(x.rows(), block), 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();
         const int64_t begin = item * block, end = std::min(begin + block, x.rows());
