@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmarks.tracing import Call
 
-# Of csrc/ops/linear.cpp and csrc/ops/attention.cpp.
+# Of csrc/ops/linear.cpp (panels that are not expanded) and csrc/ops/streaming_attention.h.
 MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 4, 96
 
 

@@ -59,7 +59,7 @@ class Tensors:
 
 
 class Workspace:
-    """Activations of one forward pass, allocated once and used by every block."""
+    """Activations of a forward pass or a stream, allocated once and used by every block."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
