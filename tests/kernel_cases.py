@@ -14,7 +14,15 @@ from qora_vision.ops import PackedLinear, available_isas, quantize
 # test_isa.py checks this list against what the operating system says of the CPU: nothing drops out unnoticed.
 ISAS = available_isas()
 LINEAR_FAMILIES = ("f32", "bf16", "i8", "q4")
-ATTENTION_FAMILIES = ("f32", "bf16", "i16")
+ATTENTION_FAMILIES = ("f32", "bf16", "i16", "i8")
+WINDOW_FAMILIES = ("f32", "bf16", "i16")
+# Whatever is not float32, by instruction set: "int8" is "auto" where attention has no bytes.
+FAST_ENGINES = [
+    (compute, isa)
+    for isa in ISAS
+    for compute in ("auto", "int8", "bf16")
+    if compute != "int8" or _core.table_info(isa)["int8_attention"] == "i8"
+]
 WEIGHT_KINDS = ("q4", "q8", "f16", "f32")
 ACTIVATIONS = (None, "gelu", "gelu_tanh")
 

@@ -16,7 +16,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, cosine, distance, model_error
+from model_bounds import (
+    ARITHMETIC_NOISE,
+    ATTENTION_NOISE,
+    MARGIN,
+    WEIGHT_NOISE,
+    cosine,
+    distance,
+    model_error,
+)
 from numpy.typing import NDArray
 
 import qora_vision
@@ -92,7 +100,7 @@ def keeps_its_promises(source: Path, clip: NDArray[np.float32], expected: NDArra
     assert cosine(fast, exact) >= 0.9995
     families = Engine("auto")
     noise = model_error(
-        quantized.config, ARITHMETIC_NOISE[families.q4_family], ARITHMETIC_NOISE[families.attention_family]
+        quantized.config, ARITHMETIC_NOISE[families.q4_family], ATTENTION_NOISE[families.attention_family]
     )
     assert distance(fast, exact) < MARGIN * noise
     # Against the reference: what four bits cost.

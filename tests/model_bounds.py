@@ -45,14 +45,21 @@ WEIGHT_NOISE = {
 # uniform error up to 2^(e-8); over values spread evenly in log m, 1/m^2 is 3 / (8 ln 2) on average. i8:
 # activations take 255 steps over the range of a row (after GELU, range and deviation shrink alike), weights
 # 127 steps up to the largest of their column. q4: the same activations, and next to nothing from the weights,
-# whose stored bits are kept. i16, in attention alone: 1023 steps up to the largest value of
-# a column, queries and keys of 4095 steps.
+# whose stored bits are kept.
+_BF16 = 2.0**-8 * math.sqrt(2 / 3 * 3 / (8 * math.log(2)))
 ARITHMETIC_NOISE = {
     "f32": 0.0,
-    "bf16": 2.0**-8 * math.sqrt(2 / 3 * 3 / (8 * math.log(2))),
+    "bf16": _BF16,
     "i8": math.hypot(_ROW_RANGE / 255, _ROW_MAX / 127) * _UNIFORM,
     "q4": _ROW_RANGE / 255 * _UNIFORM,
+}
+# Of attention's products. i16: 1023 steps up to the largest value of a column, queries and keys of 4095. i8:
+# 127 steps up to the largest of each.
+ATTENTION_NOISE = {
+    "f32": 0.0,
+    "bf16": _BF16,
     "i16": math.hypot(_ROW_MAX / 1023, math.sqrt(2) * _ROW_MAX / 4095) * _UNIFORM,
+    "i8": math.sqrt(3) * _ROW_MAX / 127 * _UNIFORM,
 }
 
 

@@ -208,7 +208,7 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
         got = check(isa, family, (q, k, v), f"winner {winner}", 1.0)
         winning = np.abs(v[0, winner, 0])
         # Of integers the value's half step; of bf16 the value's rounding.
-        step = np.abs(v).max() / bounds.VALUE_LIMIT if family == "i16" else 0.0
+        step = np.abs(v).max() / bounds.VALUE_LIMIT[family] if family in bounds.VALUE_LIMIT else 0.0
         slack = bounds.BF16_U if family == "bf16" else 0.0
         near = slack * winning + 0.51 * step + 8 * bounds.U * winning
         assert (np.abs(got - v[0, winner, 0]) <= near).all()
@@ -267,8 +267,9 @@ def test_a_dominant_key_with_a_broad_tail(isa: str, family: str, where: int) -> 
     v[0, where, 0, :2] = 1, 0
     got = check(isa, family, (q, k, v), "broad tail", 1.0)
     share = 0.3 / 1.3
-    # In the block of the dominant key 255 weights are rounded, to half a unit each; bf16 scores are 2^-8 off.
-    unit = {"f32": 0.0, "bf16": 0.02, "i16": 256 * 0.5 / bounds.WEIGHT_ONE}[family]
+    # In the block of the dominant key 255 weights are rounded, to half a unit each, or to nothing where they
+    # are smaller; bf16 scores are 2^-8 off.
+    unit = {"f32": 0.0, "bf16": 0.02, "i16": 256 * 0.5 / bounds.WEIGHT_ONE["i16"], "i8": 256e-4}[family]
     slack = unit / 1.3 + np.log(1e4) * (bounds.BF16_U if family == "bf16" else 1e-3) * share
     assert np.abs(got[:, 1] - share).max() <= slack
 

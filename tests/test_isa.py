@@ -17,6 +17,7 @@ from kernel_cases import (
     ISAS,
     LINEAR_FAMILIES,
     WEIGHT_KINDS,
+    WINDOW_FAMILIES,
     activations,
     floats,
     layer,
@@ -125,18 +126,21 @@ def test_tables_make_sense(isa: str) -> None:
     assert set(info["mr"]) == {"f32", "bf16", "i16", "i8", "q4"} and min(info["mr"].values()) >= 1
     assert info["auto_q4"] in LINEAR_FAMILIES and info["auto_q8"] in ("f32", "bf16", "i8")
     assert info["auto_float"] in ("f32", "bf16")
-    assert info["auto_attention"] in ATTENTION_FAMILIES
+    assert info["auto_attention"] in WINDOW_FAMILIES
+    assert info["int8_attention"] in ("i8", info["auto_attention"])
     assert cpu_info()["isas"] == ISAS and default_isa() in ISAS
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("compute", ["auto", "bf16", "exact"])
+@pytest.mark.parametrize("compute", ["auto", "int8", "bf16", "exact"])
 def test_an_engine_uses_the_families_it_promises(isa: str, compute: str) -> None:
     engine = Engine(compute, isa=isa, threads=2)
     info = _core.table_info(isa)
     auto = tuple(info[f"auto_{use}"] for use in ("q4", "q8", "float", "attention"))
-    wanted = {"auto": auto, "bf16": ("bf16",) * 4, "exact": ("f32",) * 4}[compute]
+    int8 = (*auto[:3], info["int8_attention"])
+    wanted = {"auto": auto, "int8": int8, "bf16": ("bf16",) * 4, "exact": ("f32",) * 4}[compute]
     families = (engine.q4_family, engine.q8_family, engine.float_family, engine.attention_family)
+    assert engine.window_family == (auto[3] if compute == "int8" else wanted[3])
     assert families == wanted
     rng = np.random.default_rng(91)
     weight, x = floats(rng, 20, 40), activations(rng, 6, 40)

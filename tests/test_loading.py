@@ -362,7 +362,7 @@ def test_frames_resized_to_the_exact_size_need_no_crop(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"weights": "q5"}, "weights must be one of q4, q8, f16, f32, got 'q5'"),
-        ({"compute": "fast"}, "compute must be one of auto, bf16, exact, got 'fast'"),
+        ({"compute": "fast"}, "compute must be one of auto, int8, bf16, exact, got 'fast'"),
         ({"value_range": "tf"}, "value_range must be one of original, hf, got 'tf'"),
         ({"threads": 0}, "threads must be None or a whole number from 1 to 4096, got 0"),
         ({"threads": 1.5}, "threads must be"),

@@ -41,7 +41,7 @@ def parts(tmp_path: Path) -> ModelFile:
     return read_model(path)
 
 
-@pytest.mark.parametrize("compute", ["auto", "bf16", "exact"])
+@pytest.mark.parametrize("compute", ["auto", "int8", "bf16", "exact"])
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in DATA.glob("*/golden.npz")))
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_a_round_trip_changes_no_bit(tmp_path: Path, weights: str, case: str, compute: str) -> None:

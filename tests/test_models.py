@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernel_cases import FAST_ENGINES
 from model_bounds import (
     ARITHMETIC_NOISE,
+    ATTENTION_NOISE,
     MARGIN,
     WEIGHT_NOISE,
     cosine,
@@ -39,7 +41,7 @@ DATA = Path(__file__).parent / "data"
 CASES = sorted(path.parent.name for path in DATA.glob("*/golden.npz"))
 ISAS = available_isas()
 WEIGHTS = ("q4", "q8", "f16", "f32")
-COMPUTE = ("auto", "bf16", "exact")
+COMPUTE = ("auto", "int8", "bf16", "exact")
 
 
 @cache
@@ -102,7 +104,7 @@ def fast_noise(model: LoadedModel, weights: str, engine: Engine) -> float:
     """What an engine's arithmetic is expected to add to stored weights."""
     families = {"q4": engine.q4_family, "q8": engine.q8_family}
     linear = families.get(weights, engine.float_family)
-    return model_error(model.config, ARITHMETIC_NOISE[linear], ARITHMETIC_NOISE[engine.attention_family])
+    return model_error(model.config, ARITHMETIC_NOISE[linear], ATTENTION_NOISE[engine.attention_family])
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -173,8 +175,7 @@ def test_exact_unpacks_weights_exactly(case: str, weights: str, isa: str) -> Non
     assert np.array_equal(got.embedding, same.embedding)
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("compute", ["auto", "bf16"])
+@pytest.mark.parametrize(("compute", "isa"), FAST_ENGINES)
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("case", CASES)
 def test_fast_arithmetic_stays_within_its_noise(case: str, weights: str, compute: str, isa: str) -> None:

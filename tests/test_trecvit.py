@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax_golden import golden
-from model_bounds import ARITHMETIC_NOISE, MARGIN, WEIGHT_NOISE, distance, recurrent_error
+from kernel_cases import FAST_ENGINES
+from model_bounds import ARITHMETIC_NOISE, ATTENTION_NOISE, MARGIN, WEIGHT_NOISE, distance, recurrent_error
 from numpy.typing import NDArray
 
 import qora_vision
@@ -65,12 +66,11 @@ def quantised_error(config: TrecvitConfig, weights: str, engine: Engine) -> floa
     """What an engine's arithmetic is expected to add to stored weights."""
     # Gates of a model in four bits have eight: no more noise than the other layers.
     families = {"q4": engine.q4_family, "q8": engine.q8_family, "f16": engine.float_family}
-    noise = ARITHMETIC_NOISE[families[weights]], ARITHMETIC_NOISE[engine.attention_family]
+    noise = ARITHMETIC_NOISE[families[weights]], ATTENTION_NOISE[engine.attention_family]
     return MARGIN * recurrent_error(config.depth, *noise) + STREAM
 
 
-@pytest.mark.parametrize("isa", available_isas())
-@pytest.mark.parametrize("compute", ["auto", "bf16"])
+@pytest.mark.parametrize(("compute", "isa"), FAST_ENGINES)
 @pytest.mark.parametrize("weights", ["q4", "q8", "f16"])
 @pytest.mark.parametrize("name", ["case_a", "case_b"])
 def test_fast_arithmetic_stays_within_its_noise(

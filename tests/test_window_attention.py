@@ -11,12 +11,12 @@ import bounds
 import numpy as np
 import pytest
 import reference
-from kernel_cases import ATTENTION_FAMILIES, ISAS, floats, guarded
+from kernel_cases import ISAS, WINDOW_FAMILIES, floats, guarded
 from numpy.typing import NDArray
 
 from qora_vision import _core
 
-pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", ATTENTION_FAMILIES)]
+pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", WINDOW_FAMILIES)]
 
 Size = tuple[int, int, int]
 

@@ -142,6 +142,7 @@ void bind_ops(py::module_& m) {
         info["auto_q8"] = kFamilyNames[static_cast<int>(t.auto_q8)];
         info["auto_float"] = kFamilyNames[static_cast<int>(t.auto_float)];
         info["auto_attention"] = kFamilyNames[static_cast<int>(t.auto_attention)];
+        info["int8_attention"] = kFamilyNames[static_cast<int>(t.int8_attention)];
         return info;
     });
 

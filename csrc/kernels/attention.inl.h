@@ -126,16 +126,54 @@ struct FloatSoftmax {
     }
 };
 
-// Integer scores: their distance from the maximum is shifted to sixteen bits, where all the rest happens in
-// words, twice as many to a vector.
-template <class V, int Rows>
-struct WordSoftmax {
-    // Packing spreads a pair of vectors' keys over both: each pair is looked at whole. What stands behind the
+// Integer weights are made of steps: distances of kVectors vectors of scores from the maximum, shifted to
+// sixteen bits, where all the rest happens in words, twice as many to a vector.
+template <class V>
+struct StoreWords {
+    static constexpr int kVectors = 2;
+    using Value = int16_t;
+    using Weights = typename V::W;
+    // Scores are a power of two of a step: they need no factor.
+    static Weights of(const typename V::I (&steps)[2], typename V::W) {
+        return exp2_steps<V, kI16ScoreBits, kI16WeightOne, 14>(V::pack_w(steps[0], steps[1]));
+    }
+    static Weights first(Weights w, int n) { return V::first_w(w, n); }
+    static void store(Value* p, Weights w) { V::store_w(p, w); }
+    static typename V::I add(typename V::I sum, Weights w) { return V::sum_pairs(sum, w); }
+};
+
+template <class V>
+constexpr int kI8WeightOne = V::kI8Offset == 0 ? 255 : 127;
+
+template <class V>
+struct StoreBytes {
+    static constexpr int kVectors = 2 * V::kWordsOfB;
+    using Value = uint8_t;
+    using Weights = typename V::B;
+    static Weights of(const typename V::I (&steps)[kVectors], typename V::W factor) {
+        typename V::W words[V::kWordsOfB];
+        QORA_UNROLL
+        for (int i = 0; i < V::kWordsOfB; ++i) {
+            const auto distance = V::mul_w(V::pack_w(steps[2 * i], steps[2 * i + 1]), factor);
+            words[i] = exp2_steps<V, kI8ScoreBits, kI8WeightOne<V>, 9>(distance);
+        }
+        return V::pack_b(words);
+    }
+    static Weights first(Weights w, int n) { return V::first_b(w, n); }
+    static void store(Value* p, Weights w) { V::store_b(p, w); }
+    static typename V::I add(typename V::I sum, Weights w) { return V::sum_bytes(sum, w); }
+};
+
+template <class V, class Stored, int Rows>
+struct IntegerSoftmax {
+    static constexpr int kKeys = Stored::kVectors * V::kWidth;
+
+    // Packing spreads kKeys keys over all their vectors: these are looked at whole. What stands behind the
     // last key repeats a score.
     static void max(const SoftmaxArgs& a, int32_t* highest) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
         const ptrdiff_t stride = a.score_stride;
-        const int keys = (a.keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
+        const int keys = (a.keys + kKeys - 1) / kKeys * kKeys;
         typename V::I high[Rows];
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) high[r] = V::load_i(scores + r * stride);
@@ -149,36 +187,40 @@ struct WordSoftmax {
     template <class ToSteps>
     static void write_steps(const SoftmaxArgs& a, const int32_t* highest, float* sums, ToSteps to_steps) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
-        auto* to = static_cast<int16_t*>(a.weights);
-        const ptrdiff_t stride = a.score_stride, to_stride = a.weight_stride / 2;
+        auto* to = static_cast<typename Stored::Value*>(a.weights);
+        const ptrdiff_t stride = a.score_stride,
+                        to_stride = a.weight_stride / static_cast<ptrdiff_t>(sizeof(typename Stored::Value));
         const int keys = a.keys;
         typename V::I top[Rows], sum[Rows];
+        typename V::W factor[Rows];
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) {
             top[r] = V::set_i(highest[r]);
             sum[r] = V::set_i(0);
+            factor[r] = V::set_w(a.row_factor[r]);
         }
         const auto weights = [&](int r, int i) {
-            const int32_t* at = scores + r * stride + i;
-            const auto low = to_steps(V::sub_i(top[r], V::load_i(at)), r);
-            const auto high = to_steps(V::sub_i(top[r], V::load_i(at + V::kWidth)), r);
-            return exp2_steps<V>(V::pack_w(low, high));
+            typename V::I steps[Stored::kVectors];
+            QORA_UNROLL
+            for (int v = 0; v < Stored::kVectors; ++v)
+                steps[v] = to_steps(V::sub_i(top[r], V::load_i(scores + r * stride + i + v * V::kWidth)), r);
+            return Stored::of(steps, factor[r]);
         };
         int i = 0;
-        for (; i + 2 * V::kWidth <= keys; i += 2 * V::kWidth) {
+        for (; i + kKeys <= keys; i += kKeys) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r) {
                 const auto w = weights(r, i);
-                V::store_w(to + r * to_stride + i, w);
-                sum[r] = V::sum_pairs(sum[r], w);
+                Stored::store(to + r * to_stride + i, w);
+                sum[r] = Stored::add(sum[r], w);
             }
         }
         if (i < keys) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r) {
-                const auto w = V::first_w(weights(r, i), keys - i);
-                V::store_w(to + r * to_stride + i, w);
-                sum[r] = V::sum_pairs(sum[r], w);
+                const auto w = Stored::first(weights(r, i), keys - i);
+                Stored::store(to + r * to_stride + i, w);
+                sum[r] = Stored::add(sum[r], w);
             }
         }
         QORA_UNROLL
@@ -222,12 +264,21 @@ template <class V, int Rows>
 using F32Softmax = FloatSoftmax<V, StoreF32<V>, Rows>;
 template <class V, int Rows>
 using Bf16Softmax = FloatSoftmax<V, StoreBf16<V>, Rows>;
+template <class V, int Rows>
+using WordSoftmax = IntegerSoftmax<V, StoreWords<V>, Rows>;
+template <class V, int Rows>
+using ByteSoftmax = IntegerSoftmax<V, StoreBytes<V>, Rows>;
 
-// The natural order of a panel's columns, and the one in which packing two vectors to words restores it.
+// The natural order of a panel's columns, and those in which packing vectors to words or bytes restores it.
 inline int same_column(int key) { return key; }
 template <class V>
 int packed_column(int key) {
     return key / (2 * V::kWidth) * (2 * V::kWidth) + V::packed_column(key % (2 * V::kWidth));
+}
+template <class V>
+int byte_column(int key) {
+    constexpr int kKeys = StoreBytes<V>::kVectors * V::kWidth;
+    return key / kKeys * kKeys + V::byte_column(key % kKeys);
 }
 
 // `product(w, i)` is a row's share of this block.

@@ -30,14 +30,20 @@ struct GroupedI8 : V::DotI8 {
 // C, which lies in the L1.
 template <class V, class Dot, int Rows>
 QORA_NOINLINE void grouped_tile(const void* left, ptrdiff_t a_stride, const void* right, int64_t steps, int,
-                                void* sums, ptrdiff_t c_stride, bool accumulate, const Ahead&) {
+                                void* sums, ptrdiff_t c_stride, const Start& start, const Ahead&) {
     const auto* a = static_cast<const uint8_t*>(left);
     const auto* b = static_cast<const uint8_t*>(right);
     auto* c = static_cast<uint8_t*>(sums);
     constexpr int Vectors = V::kTileVectors;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
-    if (!accumulate)
-        for (int r = 0; r < Rows; ++r) memset(c + r * c_stride, 0, Vectors * kVectorBytes);
+    const auto* before = static_cast<const uint8_t*>(start.at);
+    for (int r = 0; r < Rows; ++r) {
+        uint8_t* row = c + r * c_stride;
+        if (before == nullptr)
+            memset(row, 0, Vectors * kVectorBytes);
+        else if (before + r * start.stride != row)
+            memcpy(row, before + r * start.stride, Vectors * kVectorBytes);
+    }
     for (int64_t group = 0; group < steps / kGroupSteps; ++group) {
         typename Dot::Acc acc[Rows][Vectors];
         QORA_UNROLL

@@ -43,6 +43,11 @@ constexpr int kI16ProductKeys = 128;
 constexpr int kI16WeightSum = INT32_MAX / kI16ValueLimit;
 static_assert(kI16ProductKeys * kI16WeightOne <= kI16WeightSum, "a product of weights and values overflows");
 
+// The same in the i8 family, whose largest weight is the table's i8_weight_one. Keys and values are bytes up
+// to kI8Limit.
+constexpr int kI8ScoreBits = 10;
+constexpr int kI8Limit = 127;
+
 // Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
 
@@ -64,10 +69,16 @@ struct Ahead {
     ptrdiff_t step;
 };
 
-// C[rows][nr] = A · B (+ C when accumulate). Rows of A and C are a_stride and c_stride bytes apart.
-// 1 <= rows <= mr; b is aligned to 64 bytes; q4: whole groups of steps.
+// What a tile's sums begin with: rows `stride` bytes apart, C itself or others; null = zeros.
+struct Start {
+    const void* at;
+    ptrdiff_t stride;
+};
+
+// C[rows][nr] = start + A · B. Rows of A and C are a_stride and c_stride bytes apart. 1 <= rows <= mr; b is
+// aligned to 64 bytes; q4: whole groups of steps.
 using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-                        ptrdiff_t c_stride, bool accumulate, const Ahead& ahead);
+                        ptrdiff_t c_stride, const Start& start, const Ahead& ahead);
 
 // Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
 // dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind
@@ -107,9 +118,12 @@ struct SoftmaxArgs {
                          // a whole panel: those of any keys
     ptrdiff_t score_stride;
     int rows, keys;
-    const float* row_scale;    // [rows], > 0: accumulator times this = score in units of log2
-    const int32_t* row_shift;  // [rows], i16 only: accumulator >> this = score in steps of 2^-kI16ScoreBits
-    void* weights;             // operand values of the family, row stride weight_stride bytes
+    const float* row_scale;  // [rows], > 0: accumulator times this = score in units of log2
+    // [rows], i16: accumulator >> this = score in steps of 2^-kI16ScoreBits. i8: that times row_factor / 2^15
+    // is one in steps of 2^-kI8ScoreBits.
+    const int32_t* row_shift;
+    const int16_t* row_factor;  // [rows], i8 only
+    void* weights;              // operand values of the family, row stride weight_stride bytes
     ptrdiff_t weight_stride;
     float* weight_sum;   // [rows] out: sum of the block's weights, in units of what is stored
     bool first;          // the first block
@@ -177,20 +191,21 @@ struct ShortAttentionArgs {
 // Queries that short_attention takes together.
 constexpr int kShortRows = 4;
 
-// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, i16 times
-// factors[channel]; zero behind n channels up to nr and behind the last row.
-using PackStepsFn = void (*)(const float* const* rows, int count, const float* factors, int64_t n,
-                             uint8_t* panel, int64_t nr);
+// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, of the
+// integer families (row - offsets[channel]) * factors[channel]; zero behind n channels up to nr and behind
+// the last row.
+using PackStepsFn = void (*)(const float* const* rows, int count, const float* offsets, const float* factors,
+                             int64_t n, uint8_t* panel, int64_t nr);
 
 struct FamilyKernels {
     TileFn tile;
     int mr;                  // rows of a tile
     EncodeRowFn encode_row;  // null for i16, whose scales attention chooses
-    SoftmaxFn softmax;       // null for i8 and q4: attention weights need more than eight bits
+    SoftmaxFn softmax;       // null for q4
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
     ExpandFn expand;         // null where panels are stored as operands
-    ScoreBiasFn add_bias;    // null like softmax
+    ScoreBiasFn add_bias;    // null for i8 and q4
     TileFn half_tile;        // of nr / 2 columns, for values of short heads; null like softmax
     PackStepsFn pack_steps;  // null like softmax
 };
@@ -200,23 +215,35 @@ struct KernelTable {
     FamilyKernels family[kNumFamilies];
 
     // What compute="auto" uses: for weights of four and of eight bits, for f16/f32 weights, and for
-    // attention.
-    Family auto_q4, auto_q8, auto_float, auto_attention;
+    // attention; and compute="int8" for attention.
+    Family auto_q4, auto_q8, auto_float, auto_attention, int8_attention;
+
+    // Zero point of i8 queries, 128 or, where the table's instructions take signed bytes on the left, 0; and
+    // the largest i8 weight, which fits such a byte.
+    int i8_zero_point, i8_weight_one;
 
     // y = (x - mean) / sqrt(var + eps) * gamma + beta, biased variance. y may be x.
     void (*layer_norm)(const float* x, int64_t n, const float* gamma, const float* beta, float eps, float* y);
     void (*epilogue)(const EpilogueArgs&);
     void (*merge)(const MergeArgs&);
     void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
-    // y[i] = x[i] * factors[i] * factor, stored as float32 or bf16.
-    void (*scale_row)(const float* x, const float* factors, float factor, int64_t n, void* y, bool out_bf16);
+    // y[i] = x[i] * factors[i] * factor + offsets[i], stored as float32 or bf16.
+    void (*scale_row)(const float* x, const float* factors, float factor, const float* offsets, int64_t n,
+                      void* y, bool out_bf16);
     // y[r][i] = round(rows[r][i] * factors[r]), rows of y `stride` apart; up to a vector behind n is written.
     void (*scale_to_i16)(const float* const* rows, int count, int64_t n, const float* factors, int16_t* y,
                          int64_t stride);
+    // y[r][i] = round((rows[r][i] - offsets[i]) * factors[r]), likewise; sums[r] = the sum of y[r].
+    void (*scale_to_i8)(const float* const* rows, int count, int64_t n, const float* offsets,
+                        const float* factors, int8_t* y, int64_t stride, int32_t* sums);
     // y[r] = sqrt(sum of rows[r][i]^2), NaN when a rows[r][i] is not finite.
     void (*norms)(const float* const* rows, int count, int64_t n, float* y);
+    // y[r] = max |rows[r][i]|, likewise NaN.
+    void (*largest)(const float* const* rows, int count, int64_t n, float* y);
     // m[i] = max(m[i], |rows[r][i]|) over all rows; NaN once a rows[r][i] is not finite.
     void (*abs_max)(const float* const* rows, int count, int64_t n, float* m);
+    // low[i] = min(low[i], rows[r][i]) and high[i] = max(high[i], rows[r][i]) over all rows; likewise NaN.
+    void (*ranges)(const float* const* rows, int count, int64_t n, float* low, float* high);
     // panel[step][r] = rows[r][step], dwords: rows become columns of a panel nr wide.
     void (*transpose)(const uint8_t* const* rows, int count, int64_t steps, uint8_t* panel, int64_t nr);
     // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.

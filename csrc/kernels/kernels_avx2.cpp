@@ -6,7 +6,7 @@ namespace qora {
 
 const KernelTable& avx2_table() noexcept {
     static constexpr KernelTable table =
-        make_table<Avx2Simd, Avx2Simd::DotQ4>(Family::kF32, Family::kI16, Family::kQ4);
+        make_table<Avx2Simd, Avx2Simd::DotQ4>(Family::kF32, Family::kI16, Family::kI16, Family::kQ4);
     return table;
 }
 

@@ -5,7 +5,7 @@
 namespace qora {
 
 const KernelTable& avx512_table() noexcept {
-    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kF32);
+    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kF32, Family::kF32);
     return table;
 }
 

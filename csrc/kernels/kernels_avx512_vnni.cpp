@@ -6,7 +6,7 @@
 namespace qora {
 
 const KernelTable& avx512_vnni_table() noexcept {
-    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kI16);
+    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kI16, Family::kI8);
     return table;
 }
 

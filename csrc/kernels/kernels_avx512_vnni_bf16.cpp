@@ -7,7 +7,7 @@
 namespace qora {
 
 const KernelTable& avx512_vnni_bf16_table() noexcept {
-    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kBf16, Family::kBf16);
+    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kBf16, Family::kBf16, Family::kI8);
     return table;
 }
 

@@ -6,7 +6,7 @@ namespace qora {
 
 const KernelTable& neon_table() noexcept {
     static constexpr KernelTable table =
-        make_table<NeonSimd, NeonSimd::DotQ4>(Family::kF32, Family::kF32, Family::kQ4);
+        make_table<NeonSimd, NeonSimd::DotQ4>(Family::kF32, Family::kF32, Family::kF32, Family::kQ4);
     return table;
 }
 

@@ -6,7 +6,7 @@
 namespace qora {
 
 const KernelTable& neon_dotprod_table() noexcept {
-    static constexpr KernelTable table = make_table<NeonSimd>(Family::kF32, Family::kF32);
+    static constexpr KernelTable table = make_table<NeonSimd>(Family::kF32, Family::kF32, Family::kI8);
     return table;
 }
 

@@ -7,7 +7,7 @@
 namespace qora {
 
 const KernelTable& neon_dotprod_bf16_table() noexcept {
-    static constexpr KernelTable table = make_table<NeonSimd>(Family::kBf16, Family::kBf16);
+    static constexpr KernelTable table = make_table<NeonSimd>(Family::kBf16, Family::kBf16, Family::kI8);
     return table;
 }
 

@@ -6,7 +6,7 @@
 namespace qora {
 
 const KernelTable& scalar_table() noexcept {
-    static constexpr KernelTable table = make_table<ScalarSimd>(Family::kF32, Family::kF32);
+    static constexpr KernelTable table = make_table<ScalarSimd>(Family::kF32, Family::kF32, Family::kF32);
     return table;
 }
 

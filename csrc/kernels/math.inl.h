@@ -56,18 +56,23 @@ QORA_INLINE typename V::F sigmoid(typename V::F x) {
     return V::reciprocal(V::add(e, V::set(1.0f)));
 }
 
-// kI16WeightOne * 2^-d for words d >= 0 that count steps of 2^-kI16ScoreBits, rounded; zero from 2^15 steps
-// on. In fixed point: d = n + u with n the nearest integer and u in [-1/2, 1/2), the polynomial of degree 3
-// in units of 1 / (2 kI16WeightOne), and a rounding product with 2^(14 - n). Before the last rounding the
-// result is 1.6e-4 off, relative: found by trying all words.
-template <class V>
+// One * 2^-d for words d >= 0 that count steps of 2^-Bits octaves, rounded; zero from sixteen octaves on. In
+// fixed point: d = n + u with n the nearest integer and u in [-1/2, 1/2), the polynomial of degree 3 in units
+// of 2^(P - 15), and a rounding product with 2^(P - n). Before the last rounding the result is 1.6e-4 off,
+// relative: found by trying all words.
+template <class V, int Bits, int One, int P>
 QORA_INLINE typename V::W exp2_steps(typename V::W d) {
-    const auto n = V::mul_w(d, V::set_w(1 << (15 - kI16ScoreBits)));
-    const auto u = V::template shift_left_w<16 - kI16ScoreBits>(d);  // what is above 1/2 wraps around
-    auto p = V::add_w(V::mul_w(u, V::set_w(-160)), V::set_w(1404));
-    p = V::add_w(V::mul_w(p, u), V::set_w(-8031));
-    p = V::add_w(V::mul_w(p, u), V::set_w(2 * kI16WeightOne - 1));
-    return V::mul_w(p, V::inverse_power_w(n));
+    constexpr double kUnit = One * (1 << (15 - P));
+    static_assert(kUnit * 1.41422 < 32768, "the polynomial overflows");
+    constexpr auto coefficient = [](double c) {
+        return static_cast<int16_t>(c * kUnit + (c < 0 ? -0.5 : 0.5));
+    };
+    const auto n = V::mul_w(d, V::set_w(1 << (15 - Bits)));
+    const auto u = V::template shift_left_w<16 - Bits>(d);  // what is above 1/2 wraps around
+    auto p = V::add_w(V::mul_w(u, V::set_w(coefficient(-0.0069061))), V::set_w(coefficient(0.0606008)));
+    p = V::add_w(V::mul_w(p, u), V::set_w(coefficient(-0.3466419)));
+    p = V::add_w(V::mul_w(p, u), V::set_w(static_cast<int16_t>(kUnit - 1)));
+    return V::mul_w(p, V::template power_w<P>(n));
 }
 
 // x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU, Hendrycks & Gimpel 2016,

@@ -60,6 +60,19 @@ void norms(const float* const* rows, int count, int64_t n, float* y) {
 
 // Once NaN, always NaN: the maximum keeps its second operand, and 0 * x is NaN for what is not finite.
 template <class V>
+void largest(const float* const* rows, int count, int64_t n, float* y) {
+    for (int r = 0; r < count; ++r) {
+        auto high = V::set(0.0f), zeros = V::set(0.0f);
+        for_each_vector<V>(n, [&](int64_t i, int lanes) {
+            const auto v = load_lanes<V>(rows[r] + i, lanes);
+            high = V::max(V::abs(v), high);
+            zeros = V::fma(v, V::set(0.0f), zeros);
+        });
+        y[r] = V::max_lane(high) + V::sum(zeros);
+    }
+}
+
+template <class V>
 void abs_max(const float* const* rows, int count, int64_t n, float* m) {
     for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
@@ -70,6 +83,23 @@ void abs_max(const float* const* rows, int count, int64_t n, float* m) {
             zeros = W::fma(v, W::set(0.0f), zeros);
         }
         store_lanes<W>(m + i, W::add(high, zeros), lanes);
+    });
+}
+
+template <class V>
+void ranges(const float* const* rows, int count, int64_t n, float* low, float* high) {
+    for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
+        using W = decltype(w);
+        auto lowest = load_lanes<W>(low + i, lanes), highest = load_lanes<W>(high + i, lanes);
+        auto zeros = W::set(0.0f);
+        for (int r = 0; r < count; ++r) {
+            const auto v = load_lanes<W>(rows[r] + i, lanes);
+            lowest = W::min(v, lowest);
+            highest = W::max(v, highest);
+            zeros = W::fma(v, W::set(0.0f), zeros);
+        }
+        store_lanes<W>(low + i, W::add(lowest, zeros), lanes);
+        store_lanes<W>(high + i, W::add(highest, zeros), lanes);
     });
 }
 
@@ -85,28 +115,62 @@ void scale_to_i16(const float* const* rows, int count, int64_t n, const float* f
     }
 }
 
-// How two values of a channel become a dword.
+template <class V>
+void scale_to_i8(const float* const* rows, int count, int64_t n, const float* offsets, const float* factors,
+                 int8_t* y, int64_t stride, int32_t* sums) {
+    for (int r = 0; r < count; ++r) {
+        const auto factor = V::set(factors[r]);
+        auto sum = V::set_i(0);
+        for_each_vector<V>(n, [&](int64_t i, int lanes) {
+            const auto x = V::sub(load_lanes<V>(rows[r] + i, lanes), load_lanes<V>(offsets + i, lanes));
+            // What is not finite became INT32_MIN, which no sum could take.
+            const auto q = V::max_i(V::to_int(V::mul(x, factor)), V::set_i(-128));
+            sum = V::add_i(sum, q);
+            V::store_signed_bytes(y + r * stride + i, q);
+        });
+        sums[r] = static_cast<int32_t>(V::sum(V::to_float(sum)));
+    }
+}
+
+// How the values of a channel become a dword.
 template <class V>
 struct Bf16Pairs {
-    static typename V::I word(typename V::F x, typename V::F) { return V::bf16_words(x); }
+    static constexpr int kRows = 2;
+    static typename V::I value(typename V::F x, typename V::F, typename V::F) { return V::bf16_words(x); }
+    static typename V::I dword(const typename V::I (&x)[2]) { return V::pair_words(x[0], x[1]); }
 };
 template <class V>
 struct I16Pairs {
-    static typename V::I word(typename V::F x, typename V::F factor) { return V::to_int(V::mul(x, factor)); }
+    static constexpr int kRows = 2;
+    static typename V::I value(typename V::F x, typename V::F offset, typename V::F factor) {
+        return V::to_int(V::mul(V::sub(x, offset), factor));
+    }
+    static typename V::I dword(const typename V::I (&x)[2]) { return V::pair_words(x[0], x[1]); }
+};
+template <class V>
+struct I8Quads {
+    static constexpr int kRows = 4;
+    static typename V::I value(typename V::F x, typename V::F offset, typename V::F factor) {
+        return I16Pairs<V>::value(x, offset, factor);
+    }
+    static typename V::I dword(const typename V::I (&x)[4]) { return V::quad_bytes(x[0], x[1], x[2], x[3]); }
 };
 
-// The PackStepsFn of families with two values to a dword.
-template <class V, class Pairs>
-void pack_pairs(const float* const* rows, int count, const float* factors, int64_t n, uint8_t* panel,
-                int64_t nr) {
-    for (int r = 0; r < count; r += 2, panel += nr * 4) {
+// The PackStepsFn of families with several values to a dword.
+template <class V, class Dwords>
+void pack_dwords(const float* const* rows, int count, const float* offsets, const float* factors, int64_t n,
+                 uint8_t* panel, int64_t nr) {
+    for (int r = 0; r < count; r += Dwords::kRows, panel += nr * 4) {
         auto* to = reinterpret_cast<int32_t*>(panel);
         for_each_vector<V>(n, [&](int64_t i, int lanes) {
-            const auto factor = load_lanes<V>(factors + i, lanes);
-            const auto even = Pairs::word(load_lanes<V>(rows[r] + i, lanes), factor);
-            const auto odd =
-                r + 1 < count ? Pairs::word(load_lanes<V>(rows[r + 1] + i, lanes), factor) : V::set_i(0);
-            V::store_i(to + i, V::pair_words(even, odd));
+            const auto offset = load_lanes<V>(offsets + i, lanes), factor = load_lanes<V>(factors + i, lanes);
+            typename V::I values[Dwords::kRows];
+            QORA_UNROLL
+            for (int k = 0; k < Dwords::kRows; ++k)
+                values[k] = r + k < count
+                                ? Dwords::value(load_lanes<V>(rows[r + k] + i, lanes), offset, factor)
+                                : V::set_i(0);
+            V::store_i(to + i, Dwords::dword(values));
         });
         for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < nr; i += V::kWidth)
             V::store_i(to + i, V::set_i(0));
@@ -114,7 +178,8 @@ void pack_pairs(const float* const* rows, int count, const float* factors, int64
 }
 
 template <class V>
-void pack_floats(const float* const* rows, int count, const float*, int64_t n, uint8_t* panel, int64_t nr) {
+void pack_floats(const float* const* rows, int count, const float*, const float*, int64_t n, uint8_t* panel,
+                 int64_t nr) {
     for (int r = 0; r < count; ++r, panel += nr * 4) {
         auto* to = reinterpret_cast<float*>(panel);
         for_each_vector<V>(

@@ -172,11 +172,12 @@ void bf16_to_f32(const uint16_t* x, int64_t n, float* y) {
 }
 
 template <class V>
-void scale_row(const float* x, const float* factors, float factor, int64_t n, void* y, bool out_bf16) {
+void scale_row(const float* x, const float* factors, float factor, const float* offsets, int64_t n, void* y,
+               bool out_bf16) {
     for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
         const auto f = W::mul(load_lanes<W>(factors + i, lanes), W::set(factor));
-        const auto v = W::mul(load_lanes<W>(x + i, lanes), f);
+        const auto v = W::fma(load_lanes<W>(x + i, lanes), f, load_lanes<W>(offsets + i, lanes));
         if (out_bf16)
             store_lanes_bf16<W>(static_cast<uint16_t*>(y) + i, v, lanes);
         else

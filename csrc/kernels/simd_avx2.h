@@ -126,6 +126,10 @@ struct Avx2Simd {
         const __m128i words = to_i16(x);
         _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
     }
+    static void store_signed_bytes(int8_t* p, I x) {
+        const __m128i words = to_i16(x);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+    }
     static void store_bytes(uint8_t* p, const I (&x)[4]) {
         const I low = _mm256_packs_epi32(x[0], x[1]), high = _mm256_packs_epi32(x[2], x[3]);
         const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -157,6 +161,12 @@ struct Avx2Simd {
     }
     // The low words of each dword of two vectors; and a bf16 value as such a low word.
     static I pair_words(I low, I high) { return _mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xaa); }
+    // The low bytes of each dword of four vectors.
+    static I quad_bytes(I a, I b, I c, I d) {
+        const auto byte = [](I x) { return _mm256_and_si256(x, set_i(255)); };
+        const I low = _mm256_or_si256(byte(a), _mm256_slli_epi32(byte(b), 8));
+        return pair_words(low, _mm256_or_si256(byte(c), _mm256_slli_epi32(d, 8)));
+    }
     static I bf16_words(F x) { return _mm256_cvtepu16_epi32(to_bf16(x)); }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
@@ -171,14 +181,19 @@ struct Avx2Simd {
         return _mm256_slli_epi16(a, N);
     }
     // Word shifts by lane are missing: the upper and the lower byte of a power come from tables.
-    static W inverse_power_w(W n) {
-        const W upper =
-            _mm256_broadcastsi128_si256(_mm_setr_epi8(64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
-        const W lower =
-            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, -128, 64, 32, 16, 8, 4, 2, 1, 0));
+    template <int P>
+    static W power_w(W n) {
+        const auto upper_byte = [](int i) { return static_cast<char>((1 << P >> i) >> 8); };
+        const auto lower_byte = [](int i) { return static_cast<char>((1 << P >> i) & 255); };
+        const W upper = table_of(upper_byte), lower = table_of(lower_byte);
         n = _mm256_min_epi16(n, set_w(15));
         return _mm256_or_si256(_mm256_slli_epi16(_mm256_shuffle_epi8(upper, n), 8),
                                _mm256_shuffle_epi8(lower, n));
+    }
+    template <class Byte>
+    static W table_of(Byte b) {
+        return _mm256_broadcastsi128_si256(_mm_setr_epi8(b(0), b(1), b(2), b(3), b(4), b(5), b(6), b(7), b(8),
+                                                         b(9), b(10), b(11), b(12), b(13), b(14), b(15)));
     }
     static W first_w(W a, int n) {
         const W index = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -186,6 +201,22 @@ struct Avx2Simd {
     }
     static void store_w(int16_t* p, W a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
     static I sum_pairs(I sum, W a) { return add_i(sum, _mm256_madd_epi16(a, set_w(1))); }
+
+    // Bytes of one vector of words: of two there are more than a tile has columns.
+    using B = __m128i;
+    static constexpr int kWordsOfB = 1;
+    static B pack_b(const W (&w)[1]) {
+        return _mm_packus_epi16(_mm256_castsi256_si128(w[0]), _mm256_extracti128_si256(w[0], 1));
+    }
+    static int byte_column(int i) { return packed_column(i); }
+    static B first_b(B a, int n) {
+        const B index = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        return _mm_and_si128(a, _mm_cmpgt_epi8(_mm_set1_epi8(static_cast<char>(n)), index));
+    }
+    static void store_b(uint8_t* p, B a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a); }
+    static I sum_bytes(I sum, B a) {
+        return add_i(sum, _mm256_zextsi128_si256(_mm_sad_epu8(a, _mm_setzero_si128())));
+    }
 
     static I load_dwords(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
     static I broadcast_dword(const void* p) {

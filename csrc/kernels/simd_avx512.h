@@ -132,6 +132,9 @@ struct Avx512Simd {
         const I positive = max_i(x, _mm512_setzero_si512());
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(positive));
     }
+    static void store_signed_bytes(int8_t* p, I x) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(x));
+    }
     static void store_bytes(uint8_t* p, const I (&x)[4]) {
         const I low = _mm512_packs_epi32(x[0], x[1]), high = _mm512_packs_epi32(x[2], x[3]);
         const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -169,6 +172,12 @@ struct Avx512Simd {
     static I pair_words(I low, I high) {
         return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
     }
+    // The low bytes of each dword of four vectors.
+    static I quad_bytes(I a, I b, I c, I d) {
+        const auto byte = [](I x) { return _mm512_and_si512(x, set_i(255)); };
+        const I low = _mm512_or_si512(byte(a), _mm512_slli_epi32(byte(b), 8));
+        return pair_words(low, _mm512_or_si512(byte(c), _mm512_slli_epi32(d, 8)));
+    }
     static I bf16_words(F x) { return _mm512_cvtepu16_epi32(to_bf16(x)); }
 
     // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
@@ -182,12 +191,24 @@ struct Avx512Simd {
     static W shift_left_w(W a) {
         return _mm512_slli_epi16(a, N);
     }
-    static W inverse_power_w(W n) { return _mm512_srlv_epi16(set_w(1 << 14), n); }
+    template <int P>
+    static W power_w(W n) {
+        return _mm512_srlv_epi16(set_w(1 << P), n);
+    }
     static W first_w(W a, int n) {
         return _mm512_maskz_mov_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), a);
     }
     static void store_w(int16_t* p, W a) { _mm512_storeu_si512(p, a); }
     static I sum_pairs(I sum, W a) { return DotI16::dot(sum, a, set_w(1)); }
+
+    // Bytes of two vectors of words, packed within 128 bits as well.
+    using B = __m512i;
+    static constexpr int kWordsOfB = 2;
+    static B pack_b(const W (&w)[2]) { return _mm512_packus_epi16(w[0], w[1]); }
+    static int byte_column(int i) { return i / 4 % 4 * kWidth + i / 16 * 4 + i % 4; }
+    static B first_b(B a, int n) { return _mm512_maskz_mov_epi8((uint64_t{1} << n) - 1, a); }
+    static void store_b(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
+    static I sum_bytes(I sum, B a) { return add_i(sum, _mm512_sad_epu8(a, _mm512_setzero_si512())); }
 
     static I load_dwords(const void* p) { return _mm512_load_si512(p); }
     static I broadcast_dword(const void* p) {

@@ -132,6 +132,7 @@ struct NeonSimd {
         const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
         memcpy(p, &four, 4);
     }
+    static void store_signed_bytes(int8_t* p, I x) { store_bytes(reinterpret_cast<uint8_t*>(p), x); }
     static void store_bytes(uint8_t* p, const I (&x)[4]) {
         const int16x8_t low = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1])),
                         high = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
@@ -150,6 +151,8 @@ struct NeonSimd {
     }
     // The low words of each dword of two vectors; and a bf16 value as such a low word.
     static I pair_words(I low, I high) { return vsliq_n_s32(low, high, 16); }
+    // The low bytes of each dword of four vectors.
+    static I quad_bytes(I a, I b, I c, I d) { return pair_words(vsliq_n_s32(a, b, 8), vsliq_n_s32(c, d, 8)); }
     static I bf16_words(F x) { return vreinterpretq_s32_u32(vmovl_u16(to_bf16(x))); }
 
     // Words.
@@ -163,7 +166,10 @@ struct NeonSimd {
     static W shift_left_w(W a) {
         return vshlq_n_s16(a, N);
     }
-    static W inverse_power_w(W n) { return vshlq_s16(set_w(1 << 14), vnegq_s16(n)); }
+    template <int P>
+    static W power_w(W n) {
+        return vshlq_s16(set_w(1 << P), vnegq_s16(n));
+    }
     static W first_w(W a, int n) {
         const int16_t index[8] = {0, 1, 2, 3, 4, 5, 6, 7};
         const uint16x8_t keep = vcgtq_s16(set_w(static_cast<int16_t>(n)), vld1q_s16(index));
@@ -171,6 +177,20 @@ struct NeonSimd {
     }
     static void store_w(int16_t* p, W a) { vst1q_s16(p, a); }
     static I sum_pairs(I sum, W a) { return vpadalq_s16(sum, a); }
+
+    // Bytes of two vectors of words.
+    using B = uint8x16_t;
+    static constexpr int kWordsOfB = 2;
+    static B pack_b(const W (&w)[2]) { return vqmovun_high_s16(vqmovun_s16(w[0]), w[1]); }
+    static int byte_column(int i) { return i; }
+    static B first_b(B a, int n) {
+        const uint8_t index[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        return vandq_u8(a, vcgtq_u8(vdupq_n_u8(static_cast<uint8_t>(n)), vld1q_u8(index)));
+    }
+    static void store_b(uint8_t* p, B a) { vst1q_u8(p, a); }
+    static I sum_bytes(I sum, B a) {
+        return vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(sum), vpaddlq_u8(a)));
+    }
 
     static I load_dwords(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
     static I broadcast_dword(const void* p) { return vld1q_dup_s32(static_cast<const int32_t*>(p)); }

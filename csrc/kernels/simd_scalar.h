@@ -78,7 +78,6 @@ struct ScalarSimd {
             bits += 0x7fffu + ((bits >> 16) & 1u);
         *p = static_cast<uint16_t>(bits >> 16);
     }
-    // Stores and returns the rounded values.
     // Stores vectors as bf16 and adds what was stored to `sum`.
     static constexpr int kBf16Vectors = 1;
     static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
@@ -90,6 +89,9 @@ struct ScalarSimd {
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
     // What does not fit a byte becomes the nearest that does: of 0..255, or with kI8Offset of -128..127.
     static void store_bytes(uint8_t* p, I x) { *p = static_cast<uint8_t>(max_i(min_i(x, 255), 0)); }
+    static void store_signed_bytes(int8_t* p, I x) {
+        *p = static_cast<int8_t>(max_i(min_i(x, INT8_MAX), INT8_MIN));
+    }
     static void store_bytes(uint8_t* p, const I (&x)[4]) {
         for (int i = 0; i < 4; ++i) store_bytes(p + i, x[i]);
     }
@@ -99,6 +101,14 @@ struct ScalarSimd {
     // The low words of each dword of two vectors; and a bf16 value as such a low word.
     static I pair_words(I low, I high) {
         return static_cast<I>((static_cast<uint32_t>(low) & 0xffffu) | static_cast<uint32_t>(high) << 16);
+    }
+    // The low bytes of each dword of four vectors.
+    static I quad_bytes(I a, I b, I c, I d) {
+        const uint8_t bytes[4] = {static_cast<uint8_t>(a), static_cast<uint8_t>(b), static_cast<uint8_t>(c),
+                                  static_cast<uint8_t>(d)};
+        I x;
+        std::memcpy(&x, bytes, 4);
+        return x;
     }
     static I bf16_words(F x) {
         uint16_t half;
@@ -131,9 +141,10 @@ struct ScalarSimd {
     static W shift_left_w(W a) {
         return each_w([&](int i) { return static_cast<uint16_t>(a.v[i]) << N; });
     }
-    // 2^(14 - n) for 0 <= n <= 14, zero for 15 and 16.
-    static W inverse_power_w(W n) {
-        return each_w([&](int i) { return (1 << 14) >> n.v[i]; });
+    // 2^(P - n) for 0 <= n <= P, zero for n up to 32.
+    template <int P>
+    static W power_w(W n) {
+        return each_w([&](int i) { return (1 << P) >> min_i(n.v[i], 31); });
     }
     // The first n words (1 <= n), zeros behind them.
     static W first_w(W a, int n) {
@@ -142,6 +153,22 @@ struct ScalarSimd {
     static void store_w(int16_t* p, W a) { std::memcpy(p, a.v, sizeof a.v); }
     // Adds the sum of each two words to a lane of int32.
     static I sum_pairs(I sum, W a) { return sum + a.v[0] + a.v[1]; }
+
+    // kWordsOfB vectors of words from 0 to 255 as bytes. Byte i comes from lane byte_column(i) of the vectors
+    // of int32 that the words were packed from: no more than a tile has columns.
+    struct B {
+        uint8_t v[2];
+    };
+    static constexpr int kWordsOfB = 1;
+    static B pack_b(const W (&w)[1]) {
+        return {{static_cast<uint8_t>(w[0].v[0]), static_cast<uint8_t>(w[0].v[1])}};
+    }
+    static int byte_column(int i) { return i; }
+    // The first n bytes (1 <= n), zeros behind them.
+    static B first_b(B a, int n) { return {{a.v[0], static_cast<uint8_t>(n > 1 ? a.v[1] : 0)}}; }
+    static void store_b(uint8_t* p, B a) { std::memcpy(p, a.v, sizeof a.v); }
+    // Adds the bytes to some lanes.
+    static I sum_bytes(I sum, B a) { return sum + a.v[0] + a.v[1]; }
 
     // Operand types of the dot-product tiles; dot(acc, a, b) adds the products of each dword.
     struct DotF32 {

@@ -22,26 +22,26 @@ constexpr int kGrouped = 0;
 // The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
 template <class V, class Dot, int MaxRows, int Vectors = V::kTileVectors>
 void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-          ptrdiff_t c_stride, bool accumulate, const Ahead& ahead) {
+          ptrdiff_t c_stride, const Start& start, const Ahead& ahead) {
     if constexpr (MaxRows > 1) {
         if (rows < MaxRows)
-            return tile<V, Dot, MaxRows - 1, Vectors>(a, a_stride, b, steps, rows, c, c_stride, accumulate,
-                                                      ahead);
+            return tile<V, Dot, MaxRows - 1, Vectors>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
     }
     // Where an instruction is too much for the loop, lines are asked for before it.
     if constexpr (Vectors == kGrouped || !V::kAsksAlongTheWay)
         prefetch(ahead.at, ahead.at + steps * ahead.step);
     if constexpr (Vectors == kGrouped)
-        grouped_tile<V, Dot, MaxRows>(a, a_stride, b, steps, rows, c, c_stride, accumulate, ahead);
+        grouped_tile<V, Dot, MaxRows>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
     else
-        dot_tile<V, Dot, MaxRows, Vectors>(a, a_stride, b, steps, rows, c, c_stride, accumulate, ahead);
+        dot_tile<V, Dot, MaxRows, Vectors>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
 }
 
 template <class V, class Dot, int MaxRows>
 constexpr TileFn half_tile = tile<V, Dot, MaxRows, V::kTileVectors / 2>;
 
 template <class V, class DotQ4 = GroupedI8<V>>
-constexpr KernelTable make_table(Family auto_float, Family auto_attention, Family auto_q4 = Family::kI8) {
+constexpr KernelTable make_table(Family auto_float, Family auto_attention, Family int8_attention,
+                                 Family auto_q4 = Family::kI8) {
     return {
         /*nr=*/V::kWidth * V::kTileVectors,
         {
@@ -50,12 +50,13 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
              half_tile<V, typename V::DotF32, V::kRowsF32>, pack_floats<V>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_row_bf16<V>,
              softmax<V, Bf16Softmax, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>,
-             half_tile<V, typename V::DotBf16, V::kRowsBf16>, pack_pairs<V, Bf16Pairs<V>>},
+             half_tile<V, typename V::DotBf16, V::kRowsBf16>, pack_dwords<V, Bf16Pairs<V>>},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
              softmax<V, WordSoftmax, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>,
-             half_tile<V, typename V::DotI16, V::kRowsI16>, pack_pairs<V, I16Pairs<V>>},
-            {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>, nullptr, same_column,
-             nullptr, nullptr, nullptr, nullptr},
+             half_tile<V, typename V::DotI16, V::kRowsI16>, pack_dwords<V, I16Pairs<V>>},
+            {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_row_i8<V>,
+             softmax<V, ByteSoftmax, V::kRowsI8>, byte_column<V>, nullptr, nullptr,
+             half_tile<V, typename V::DotI8, V::kRowsI8>, pack_dwords<V, I8Quads<V>>},
             {tile<V, DotQ4, DotQ4::kRows, kGrouped>, DotQ4::kRows, encode_row_i8<V>, nullptr, same_column,
              expand_q4<V, DotQ4>, nullptr, nullptr, nullptr},
         },
@@ -63,14 +64,20 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
         /*auto_q8=*/Family::kI8,
         auto_float,
         auto_attention,
+        int8_attention,
+        /*i8_zero_point=*/128 - V::kI8Offset,
+        /*i8_weight_one=*/kI8WeightOne<V>,
         layer_norm<V>,
         epilogue<V>,
         merge<V>,
         bf16_to_f32<V>,
         scale_row<V>,
         scale_to_i16<V>,
+        scale_to_i8<V>,
         norms<V>,
+        largest<V>,
         abs_max<V>,
+        ranges<V>,
         transpose<V>,
         rms_norm<V>,
         causal_conv<V>,

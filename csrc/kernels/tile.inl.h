@@ -17,18 +17,25 @@ namespace {
 // who picks the number of rows can jump to it with all arguments where they are.
 template <class V, class Dot, int Rows, int Vectors = V::kTileVectors>
 QORA_NOINLINE void dot_tile(const void* left, ptrdiff_t a_stride, const void* right, int64_t steps, int,
-                            void* sums, ptrdiff_t c_stride, bool accumulate, const Ahead& ahead) {
+                            void* sums, ptrdiff_t c_stride, const Start& start, const Ahead& ahead) {
     const auto* a = static_cast<const uint8_t*>(left);
     const auto* b = static_cast<const uint8_t*>(right);
     auto* c = static_cast<uint8_t*>(sums);
     [[maybe_unused]] const uint8_t* asked = ahead.at;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
+    const auto* before = static_cast<const uint8_t*>(start.at);
     Acc acc[Rows][Vectors];
     QORA_UNROLL
     for (int r = 0; r < Rows; ++r) {
         QORA_UNROLL
-        for (int v = 0; v < Vectors; ++v) acc[r][v] = Dot::zero();
+        for (int v = 0; v < Vectors; ++v) {
+            const uint8_t* at = before + r * start.stride + v * kVectorBytes;
+            if constexpr (Dot::kFloat)
+                acc[r][v] = before ? V::load(reinterpret_cast<const float*>(at)) : Dot::zero();
+            else
+                acc[r][v] = before ? V::load_i(reinterpret_cast<const int32_t*>(at)) : Dot::zero();
+        }
     }
     // Short reductions, as in attention, end before a branch predictor can count their steps: halve them.
     QORA_UNROLL_TWICE
@@ -48,19 +55,6 @@ QORA_NOINLINE void dot_tile(const void* left, ptrdiff_t a_stride, const void* ri
         }
         a += 4;
         b += Vectors * kVectorBytes;
-    }
-    if (accumulate) {
-        QORA_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            QORA_UNROLL
-            for (int v = 0; v < Vectors; ++v) {
-                const uint8_t* at = c + r * c_stride + v * kVectorBytes;
-                if constexpr (Dot::kFloat)
-                    acc[r][v] = V::add(acc[r][v], V::load(reinterpret_cast<const float*>(at)));
-                else
-                    acc[r][v] = V::add_i(acc[r][v], V::load_i(reinterpret_cast<const int32_t*>(at)));
-            }
-        }
     }
     QORA_UNROLL
     for (int r = 0; r < Rows; ++r) {

@@ -17,9 +17,7 @@ std::string describe(const HeadView& v) {
 
 }  // namespace
 
-void check_heads(const char* op, Family family, const HeadView& q, const HeadView& k, const HeadView& v,
-                 float scale) {
-    check(family != Family::kI8 && family != Family::kQ4, op, "the operand family must be f32, bf16 or i16");
+void check_heads(const char* op, const HeadView& q, const HeadView& k, const HeadView& v, float scale) {
     check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
     check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
           "expected at least one query, key and head");
@@ -36,7 +34,9 @@ void check_heads(const char* op, Family family, const HeadView& q, const HeadVie
 void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
                const HeadView& v, float scale, const Matrix& out, int num_threads) {
     constexpr const char* op = "attention";
-    check_heads(op, family, q, k, v, scale);
+    check(table.family[static_cast<int>(family)].softmax != nullptr, op,
+          "the operand family must be f32, bf16, i16 or i8");
+    check_heads(op, q, k, v, scale);
     check(out.rows == q.batch * q.rows && out.cols == q.heads * q.head_dim, op, [&] {
         return "the output must be (" + std::to_string(q.batch * q.rows) + ", " +
                std::to_string(q.heads * q.head_dim) + ")";

@@ -125,7 +125,7 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                                    parts->out + i * row_bytes + parts->columns * out_bytes);
                 uint8_t* sums = one_pass ? acc : acc + r * nr * 4;
                 kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, e.rows, sums, nr * 4,
-                             step > 0, {upcoming, ahead});
+                             {step > 0 ? sums : nullptr, nr * 4}, {upcoming, ahead});
                 upcoming += share;
                 for (const OutputPart* part = parts; complete && part < parts_end; ++part) {
                     e.acc = sums + (part->column - p * nr) * 4;

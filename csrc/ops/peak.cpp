@@ -38,8 +38,8 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
         std::memset(a.data(), 0, a.capacity());
         std::memset(b.data(), 0, b.capacity());
         for (int64_t i = 0; i < kCalls; ++i)
-            kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4, false,
-                         {b.data(), 0});
+            kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4,
+                         {nullptr, 0}, {b.data(), 0});
     };
     const double best = fastest(kTries, [&] { parallel_for(threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);

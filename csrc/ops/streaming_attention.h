@@ -14,8 +14,11 @@ constexpr int64_t kBlockQueries = 96;
 struct PackedHead {
     uint8_t* keys;
     uint8_t* values;
-    float key_scale;      // key = key_scale * stored (1 for the float families)
-    float* value_scales;  // [head_dim], likewise
+    float key_scale;  // key = key_scale * stored + what adds the same to all scores (1 for float families)
+    float*
+        value_scales;  // [head_dim]: value = value_scale * stored + value_offset, 1 and 0 for float families
+    float* value_offsets;  // [head_dim]
+    int32_t* corrections;  // i8: what the zero point of queries adds to each column of scores, negated
 };
 
 // How the heads of one operation are laid out: all have the same number of keys.

@@ -205,7 +205,9 @@ void window_attention(const KernelTable& table, Family family, const HeadView& q
                       const HeadView& v, const Windows& windows, const float* bias, int64_t bias_rows,
                       float scale, const Matrix& out, int num_threads) {
     constexpr const char* op = "window_attention";
-    check_heads(op, family, q, k, v, scale);
+    check(table.family[static_cast<int>(family)].add_bias != nullptr, op,
+          "the operand family must be f32, bf16 or i16");
+    check_heads(op, q, k, v, scale);
     const Windows::Size &grid = windows.grid, &window = windows.window, &shift = windows.shift;
     for (size_t d = 0; d < 3; ++d) {
         check(0 < grid[d] && grid[d] < 1 << 20 && 0 < window[d] && window[d] <= 1 << 10, op,

@@ -17,6 +17,7 @@ class _TableInfo(TypedDict):
     auto_q8: str
     auto_float: str
     auto_attention: str
+    int8_attention: str
 
 class PackedLinear:
     def __init__(self, isa: str, family: str, out_features: int, in_features: int) -> None: ...

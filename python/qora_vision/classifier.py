@@ -72,7 +72,8 @@ def load(
         `.qora-vision` file and a bundled model keep their own.
     compute
         "auto": the fastest arithmetic this CPU has (int8 against quantised weights, bf16, int16 or float32).
-        "bf16": bf16 operands with float32 sums. "exact": float32 throughout.
+        "int8": attention in 8 bits too: faster and coarser. "bf16": bf16 operands with float32 sums. "exact":
+        float32 throughout.
     threads
         Threads of this model; None: whatever `set_num_threads` says.
     value_range

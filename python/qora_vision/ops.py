@@ -19,7 +19,7 @@ from qora_vision._core import PackedLinear
 from qora_vision.errors import IsaError
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
-Compute = Literal["auto", "bf16", "exact"]
+Compute = Literal["auto", "int8", "bf16", "exact"]
 Activation = Literal["gelu", "gelu_tanh"]
 FloatArray = NDArray[np.float32]
 # float32, or uint16 that holds bf16.
@@ -154,7 +154,8 @@ class Engine:
     compute
         "exact": float32 throughout. "bf16": bf16 operands, float32 sums. "auto": int8 activations against
         quantised weights; for f16/f32 weights and for attention the fastest of bf16, int16 and float32 that
-        the CPU has instructions for (docs/kernels.md has the table).
+        the CPU has instructions for. "int8": as "auto", and attention in bytes where the CPU multiplies
+        these, which is faster and coarser. docs/kernels.md has the table and the errors.
     isa
         Instruction set; None: `default_isa()`.
     threads
@@ -188,7 +189,8 @@ class Engine:
         self.q4_family: str = fixed or table["auto_q4"]
         self.q8_family: str = fixed or table["auto_q8"]
         self.float_family: str = fixed or table["auto_float"]
-        self.attention_family: str = fixed or table["auto_attention"]
+        self.window_family: str = fixed or table["auto_attention"]
+        self.attention_family: str = table["int8_attention"] if compute == "int8" else self.window_family
 
     def pack(self, weights: Sequence[Tensor], biases: Sequence[FloatArray | None]) -> PackedLinear:
         """Lay weights out for the kernels: several tensors with the same inputs become one layer.
@@ -314,7 +316,7 @@ class Engine:
         """
         factor = float(q.shape[-1]) ** -0.5
         _core.window_attention(
-            q, k, v, bias, grid, window, shift, factor, self.attention_family, self.isa, out, self._threads
+            q, k, v, bias, grid, window, shift, factor, self.window_family, self.isa, out, self._threads
         )
 
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:

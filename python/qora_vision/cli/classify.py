@@ -8,6 +8,7 @@ from typing import Any
 
 import qora_vision
 from qora_vision.cli.options import (
+    COMPUTE,
     DEFAULT_MODEL,
     UsageError,
     Verbs,
@@ -93,10 +94,10 @@ def add_parser(verbs: Verbs) -> None:
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--compute",
-        choices=("auto", "bf16", "exact"),
+        choices=COMPUTE,
         default="auto",
-        help="arithmetic: the fastest that this CPU has, bfloat16, or float32 throughout "
-        "(default: %(default)s)",
+        help="arithmetic: the fastest that this CPU has, the same with 8-bit attention (faster, coarser), "
+        "bfloat16, or float32 throughout (default: %(default)s)",
     )
     engine.add_argument(
         "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"

@@ -6,7 +6,15 @@ import argparse
 from typing import Any
 
 import qora_vision
-from qora_vision.cli.options import WEIGHTS, UsageError, Verbs, add_json_option, new_parser, positive_int
+from qora_vision.cli.options import (
+    COMPUTE,
+    WEIGHTS,
+    UsageError,
+    Verbs,
+    add_json_option,
+    new_parser,
+    positive_int,
+)
 from qora_vision.cli.output import count_of, format_bytes, print_error, print_fields, print_json, print_note
 from qora_vision.cli.progress import Progress
 
@@ -27,8 +35,6 @@ A and B are what `classify --model` takes. Classes of the same names are matched
 by name, others by their index; the numbers of classes must be equal. A clip that
 cannot be used is reported and the others go on; the exit status is then 1.
 """
-
-COMPUTE = ("auto", "bf16", "exact")
 
 
 def add_parser(verbs: Verbs) -> None:

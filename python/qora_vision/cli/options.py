@@ -10,6 +10,7 @@ import qora_vision
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 WEIGHTS = ("q4", "q8", "f16", "f32")
+COMPUTE = ("auto", "int8", "bf16", "exact")
 
 
 # What `classify` and `demo` use when no model is named.

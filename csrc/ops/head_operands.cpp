@@ -1,0 +1,274 @@
+#include "ops/head_operands.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/prefetch.h"
+
+namespace qora {
+namespace {
+
+// Rows that are encoded together, a multiple of every tile's columns.
+constexpr int64_t kPackRows = 64;
+
+// Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
+float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
+
+// Largest norm of an int16 query or key before it is rounded. Rounded, no norm exceeds 2^15 - 1 (which leaves
+// 2^-12 for the rounding of norms and scales), so that by Cauchy and Schwarz no score and no part of its sum
+// exceeds 2^30, and the difference of two fits an int32.
+double norm_limit(int64_t head_dim) {
+    return (32767.0 - 0.5 * std::sqrt(static_cast<double>(head_dim))) * (1.0 - 0x1p-12);
+}
+
+struct Scratch {
+    Buffer rows, encoded, channels, sums, queries, scales, shifts, factors;
+};
+
+Scratch& scratch() {
+    thread_local Scratch instance;
+    return instance;
+}
+
+// Some consecutive rows as float32: kPackRows at most, until any FloatRows is asked for others. Those behind
+// are prefetched, since rows that lie apart surprise the hardware.
+class FloatRows {
+  public:
+    FloatRows(const HeadLayout& l, const HeadRows& rows)
+        : l_(l), rows_(rows), buffer_(scratch().rows.ensure<float>(kPackRows * l.head_dim)) {}
+
+    // Rows from `first` on; behind the last one that again.
+    const float* const* from(int64_t first, int64_t count) {
+        const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
+        for (int64_t i = 0; i < count; ++i) {
+            at_[i] = float_row(l_.table, rows_, l_.head_dim, std::min(first + i, rows_.count - 1),
+                               buffer_ + i * l_.head_dim);
+            const int64_t ahead = first + count + i;
+            if (ahead < rows_.count) prefetch(rows_.at(ahead), rows_.at(ahead) + bytes);
+        }
+        return at_;
+    }
+
+    // Calls body(rows, first, count) for all rows, kPackRows at a time.
+    template <class Body>
+    void each(Body body) {
+        for (int64_t first = 0; first < rows_.count; first += kPackRows) {
+            const int64_t count = std::min(kPackRows, rows_.count - first);
+            body(from(first, count), first, static_cast<int>(count));
+        }
+    }
+
+  private:
+    const HeadLayout& l_;
+    const HeadRows& rows_;
+    float* buffer_;
+    const float* at_[kPackRows];
+};
+
+// Of values of each channel: low <= value <= high; NaN where a value is not finite.
+struct Ranges {
+    float *low, *high;
+
+    Ranges(const HeadLayout& l, FloatRows& rows, float* memory) : low(memory), high(memory + l.head_dim) {
+        std::fill(low, high, std::numeric_limits<float>::max());
+        std::fill(high, high + l.head_dim, std::numeric_limits<float>::lowest());
+        rows.each([&](const float* const* at, int64_t, int count) {
+            l.table.ranges(at, count, l.head_dim, low, high);
+        });
+    }
+    // Both halves first: their sum and difference fit a float32 then.
+    float middle(int64_t i) const { return 0.5f * low[i] + 0.5f * high[i]; }
+    float half(int64_t i) const { return 0.5f * high[i] - 0.5f * low[i]; }
+};
+
+// How keys and values become integers: (value - offset) * factor. Float families take them as they are.
+struct HeadScales {
+    float *key_offsets, *value_offsets, *value_factors;  // [head_dim]
+    float key_factor = 1.0f;
+    float* ranges;  // memory for two Ranges
+
+    HeadScales(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed)
+        : key_offsets(scratch().channels.ensure<float>(6 * l.head_dim)),
+          value_offsets(packed.value_offsets),
+          value_factors(key_offsets + l.head_dim),
+          ranges(value_factors + l.head_dim) {
+        const int64_t dim = l.head_dim;
+        std::fill(key_offsets, ranges, 0.0f);
+        std::fill(value_offsets, value_offsets + dim, 0.0f);
+        std::fill(packed.value_scales, packed.value_scales + dim, 1.0f);
+        if (l.family == Family::kI16) as_words(l, keys, values, packed);
+        if (l.family == Family::kI8) as_bytes(l, keys, values, packed);
+        if (!family_is_integer(l.family)) return;
+        key_factor = 1.0f / packed.key_scale;
+        for (int64_t d = 0; d < dim; ++d) value_factors[d] = 1.0f / packed.value_scales[d];
+    }
+
+  private:
+    void as_words(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed) {
+        float longest = 0.0f;
+        keys.each([&](const float* const* at, int64_t, int count) {
+            float lengths[kPackRows];
+            l.table.norms(at, count, l.head_dim, lengths);
+            for (int i = 0; i < count; ++i)
+                longest = lengths[i] > longest || std::isnan(lengths[i]) ? lengths[i] : longest;
+        });
+        packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
+        float* maxima = ranges;
+        std::fill(maxima, maxima + l.head_dim, 0.0f);
+        values.each([&](const float* const* at, int64_t, int count) {
+            l.table.abs_max(at, count, l.head_dim, maxima);
+        });
+        for (int64_t d = 0; d < l.head_dim; ++d)
+            packed.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
+    }
+    // The middle of a channel's range is taken off: of keys it adds the same to all scores of a query, of
+    // values the same to every result, where it is put back.
+    void as_bytes(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed) {
+        const Ranges of_keys(l, keys, ranges), of_values(l, values, ranges + 2 * l.head_dim);
+        float widest = 0.0f;
+        for (int64_t d = 0; d < l.head_dim; ++d) {
+            const float half = of_keys.half(d);
+            widest = half > widest || std::isnan(half) ? half : widest;
+            key_offsets[d] = of_keys.middle(d);
+            value_offsets[d] = of_values.middle(d);
+            packed.value_scales[d] = integer_step(of_values.half(d), kI8Limit);
+        }
+        packed.key_scale = integer_step(widest, kI8Limit);
+    }
+};
+
+// Rows as dwords of a float family.
+void encode_floats(const HeadLayout& l, const float* const* rows, int count, uint8_t* to) {
+    const int64_t padded = round_up(l.head_dim, 64);
+    RowScale unused;
+    for (int r = 0; r < count; ++r, to += padded * family_bytes(l.family))
+        l.kernels.encode_row(rows[r], l.head_dim, padded, to, &unused);
+}
+
+// Rows as dwords of i16, each times its factor, or of i8, channels' offsets taken off before. What is behind
+// head_dim stays. Returns the sums of rows of bytes, until the thread encodes others.
+const int32_t* encode_integers(const HeadLayout& l, const float* const* rows, int count, const float* offsets,
+                               const float* factors, uint8_t* to) {
+    const int64_t padded = round_up(l.head_dim, 64);
+    auto* sums = scratch().sums.ensure<int32_t>(kPackRows);
+    if (l.family == Family::kI8)
+        l.table.scale_to_i8(rows, count, l.head_dim, offsets, factors, reinterpret_cast<int8_t*>(to), padded,
+                            sums);
+    else
+        l.table.scale_to_i16(rows, count, l.head_dim, factors, reinterpret_cast<int16_t*>(to), padded);
+    return sums;
+}
+
+// How an integer query is stored: times `factor`. The rest is of EncodedQueries.
+struct QueryScale {
+    float factor, score;
+    int32_t shift;
+    int16_t word_factor;
+};
+
+// An int16 query of some length. `unit` is what a product of a stored key and an unrounded query counts in
+// units of log2. It takes the largest factor with which scores are a power of two of a step, so that a shift
+// brings them there, and with which its norm is at most norm_limit; where a bias is added, no score exceeds
+// 2^29 then.
+QueryScale word_query(float length, float unit, double limit, bool biased) {
+    const double steps = std::ldexp(unit, kI16ScoreBits), size = length * steps;
+    if (!std::isfinite(size)) return {0.0f, std::numeric_limits<float>::quiet_NaN(), 0, 0};
+    if (!(size > 0.0)) return {0.0f, std::ldexp(1.0f, -kI16ScoreBits), 0, 0};
+    int shift = std::min(std::ilogb(limit / size), 31);
+    if (biased && shift < 1) --shift;
+    return {static_cast<float>(std::ldexp(steps, shift)), std::ldexp(1.0f, -shift - kI16ScoreBits), shift, 0};
+}
+
+// A query of bytes whose largest magnitude is `max`. Eight bits have none to spare for a power of two: its
+// scores are shifted to words that count less than a step, and a factor between 1/2 and 1 makes these steps.
+QueryScale byte_query(float max, float unit) {
+    const float step = integer_step(max, kI8Limit), score = unit * step;
+    const double steps = std::ldexp(score, kI8ScoreBits);
+    if (!(steps > 0.0) || !std::isfinite(steps)) return {1.0f / step, score, 0, 0};
+    const int shift = std::min(-1 - std::ilogb(steps), 31);
+    const auto word_factor = std::lround(std::ldexp(steps, shift + 15));
+    return {1.0f / step, score, shift, static_cast<int16_t>(std::min(word_factor, 32767L))};
+}
+
+}  // namespace
+
+EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit, bool biased) {
+    Scratch& s = scratch();
+    const int64_t dim = l.head_dim, padded = round_up(dim, 64), stride = padded * family_bytes(l.family);
+    const bool bytes = l.family == Family::kI8;
+    auto* to = s.queries.ensure<uint8_t>(q.count * stride);
+    auto* scales = s.scales.ensure<float>(q.count);
+    auto* shifts = s.shifts.ensure<int32_t>(q.count);
+    auto* word_factors = s.factors.ensure<int16_t>(q.count);
+    auto* zeros = s.channels.ensure<float>(dim);
+    std::fill(scales, scales + q.count, unit);
+    std::fill(shifts, shifts + q.count, 0);
+    std::fill(word_factors, word_factors + q.count, int16_t{0});
+    std::fill(zeros, zeros + dim, 0.0f);
+    if (family_is_integer(l.family)) std::memset(to, 0, static_cast<size_t>(q.count * stride));
+    FloatRows(l, q).each([&](const float* const* at, int64_t first, int count) {
+        uint8_t* rows = to + first * stride;
+        if (!family_is_integer(l.family)) return encode_floats(l, at, count, rows);
+        float sizes[kPackRows], factors[kPackRows];
+        (bytes ? l.table.largest : l.table.norms)(at, count, dim, sizes);
+        for (int i = 0; i < count; ++i) {
+            const QueryScale query =
+                bytes ? byte_query(sizes[i], unit) : word_query(sizes[i], unit, norm_limit(dim), biased);
+            factors[i] = query.factor;
+            scales[first + i] = query.score;
+            shifts[first + i] = query.shift;
+            word_factors[first + i] = query.word_factor;
+        }
+        encode_integers(l, at, count, zeros, factors, rows);
+        // A zero point of 128 is the upper bit.
+        for (int64_t i = 0; bytes && i < count * stride; ++i)
+            rows[i] ^= static_cast<uint8_t>(l.table.i8_zero_point);
+    });
+    return {to, stride, scales, shifts, word_factors};
+}
+
+PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, uint8_t* memory) {
+    Scratch& s = scratch();
+    const int64_t nr = l.table.nr, kr = family_kr(l.family), dim = l.head_dim;
+    const int64_t row_bytes = round_up(dim, 64) * family_bytes(l.family);
+    auto* encoded = s.encoded.ensure<uint8_t>(nr * row_bytes);
+    PackedHead packed = l.head(memory);
+    FloatRows keys(l, k), values(l, v);
+    const HeadScales scales(l, keys, values, packed);
+    if (family_is_integer(l.family)) std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));
+    float key_factors[kPackRows];
+    std::fill(key_factors, key_factors + nr, scales.key_factor);
+    const uint8_t* columns[kPackRows];
+    for (int64_t i = 0; i < nr; ++i)
+        columns[l.kernels.key_column(static_cast<int>(i))] = encoded + i * row_bytes;
+    uint8_t* panel = packed.keys;
+    for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
+        // In place of the last panel's missing keys stands the last one.
+        const float* const* rows = keys.from(key, nr);
+        const int all = static_cast<int>(nr), count = static_cast<int>(std::min(nr, l.key_rows - key));
+        if (family_is_integer(l.family)) {
+            const int32_t* sums = encode_integers(l, rows, all, scales.key_offsets, key_factors, encoded);
+            for (int i = 0; l.family == Family::kI8 && i < all; ++i)
+                packed.corrections[key + l.kernels.key_column(i)] = -l.table.i8_zero_point * sums[i];
+        } else {
+            encode_floats(l, rows, all, encoded);
+        }
+        l.table.transpose(columns, all, l.d_steps, panel, nr);
+
+        rows = values.from(key, count);
+        for (int64_t p = 0; p < l.d_panels; ++p) {
+            const int64_t first = p * l.value_nr;
+            const float* of_panel[kPackRows];
+            for (int i = 0; i < count; ++i) of_panel[i] = rows[i] + first;
+            l.kernels.pack_steps(of_panel, count, scales.value_offsets + first, scales.value_factors + first,
+                                 std::min(l.value_nr, dim - first),
+                                 packed.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
+                                 l.value_nr);
+        }
+    }
+    return packed;
+}
+
+}  // namespace qora
