@@ -173,23 +173,27 @@ struct QueryScale {
 // brings them there, and with which its norm is at most norm_limit; where a bias is added, no score exceeds
 // 2^29 then.
 QueryScale word_query(float length, float unit, double limit, bool biased) {
-    const double steps = std::ldexp(unit, kI16ScoreBits), size = length * steps;
+    const double one = 1 << kI16ScoreBits, steps = unit * one, size = length * steps;
     if (!std::isfinite(size)) return {0.0f, std::numeric_limits<float>::quiet_NaN(), 0, 0};
-    if (!(size > 0.0)) return {0.0f, std::ldexp(1.0f, -kI16ScoreBits), 0, 0};
-    int shift = std::min(std::ilogb(limit / size), 31);
+    if (!(size > 0.0)) return {0.0f, static_cast<float>(1.0 / one), 0, 0};
+    int shift;
+    std::frexp(limit / size, &shift);  // this times a power of two between 1/2 and 1
+    shift = std::min(shift - 1, 31);
     if (biased && shift < 1) --shift;
-    return {static_cast<float>(std::ldexp(steps, shift)), std::ldexp(1.0f, -shift - kI16ScoreBits), shift, 0};
+    const double power = std::ldexp(1.0, shift);
+    return {static_cast<float>(steps * power), static_cast<float>(1.0 / (power * one)), shift, 0};
 }
 
 // A query of bytes whose largest magnitude is `max`. Eight bits have none to spare for a power of two: its
 // scores are shifted to words that count less than a step, and a factor between 1/2 and 1 makes these steps.
 QueryScale byte_query(float max, float unit) {
     const float step = integer_step(max, kI8Limit), score = unit * step;
-    const double steps = std::ldexp(score, kI8ScoreBits);
-    if (!(steps > 0.0) || !std::isfinite(steps)) return {1.0f / step, score, 0, 0};
-    const int shift = std::min(-1 - std::ilogb(steps), 31);
-    const auto word_factor = std::lround(std::ldexp(steps, shift + 15));
-    return {1.0f / step, score, shift, static_cast<int16_t>(std::min(word_factor, 32767L))};
+    if (!std::isfinite(score)) return {1.0f / step, score, 0, 0};
+    int power;
+    const double part = std::frexp(score * (1 << kI8ScoreBits), &power);
+    const int word_factor = std::min(static_cast<int>(part * 32768.0 + 0.5), 32767);
+    // A larger shift leaves nothing of any score.
+    return {1.0f / step, score, std::min(-power, 31), static_cast<int16_t>(word_factor)};
 }
 
 }  // namespace
@@ -223,8 +227,8 @@ EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit
         }
         encode_integers(l, at, count, zeros, factors, rows);
         // A zero point of 128 is the upper bit.
-        for (int64_t i = 0; bytes && i < count * stride; ++i)
-            rows[i] ^= static_cast<uint8_t>(l.table.i8_zero_point);
+        const auto upper_bit = static_cast<uint8_t>(l.table.i8_zero_point);
+        for (int64_t i = 0; bytes && i < count * stride; ++i) rows[i] ^= upper_bit;
     });
     return {to, stride, scales, shifts, word_factors};
 }
