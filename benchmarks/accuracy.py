@@ -102,7 +102,7 @@ def main() -> None:
         for family, kind in (("f32", "f32"), ("bf16", "f32"), ("i8", "f32"), ("i8", "q4"), ("q4", "q4")):
             label = f"linear {inputs} to {DIM}, {family}, {kind} weights"
             show(label, lambda isa, f=family, x=x, form=forms[kind]: linear_error(isa, f, x, form))
-    for family in ("f32", "bf16", "i16"):
+    for family in ("f32", "bf16", "i16", "i8"):
         for spread in (1.0, 3.0):
             label = f"attention, {KEYS} keys, {family}, scores N(0, {spread:g}²)"
             show(label, lambda isa, f=family, s=spread: attention_error(isa, f, s, arguments.seed))

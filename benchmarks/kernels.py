@@ -71,7 +71,7 @@ def measure_products(isa: str, threads: int, rounds: int, inputs: Inputs, peaks:
         )
         work[key] = up.family, 4.0 * rows * DIM * HIDDEN
     q, k, v = inputs.qkv
-    families = ("f32", "bf16", "i16")
+    families = ("f32", "bf16", "i16", "i8")
     for family in families:
         key = f"attention, {TOKENS} keys, {family}"
         actions[key] = lambda family=family: _core.attention(

@@ -40,6 +40,7 @@ from benchmarks.tracing import tracing
 # Name -> weights and compute of `qora_vision.load`.
 CONFIGURATIONS = {
     "q4 auto": ("q4", "auto"),
+    "q4 int8": ("q4", "int8"),
     "q8 auto": ("q8", "auto"),
     "f16 auto": ("f16", "auto"),
     "q4 bf16": ("q4", "bf16"),

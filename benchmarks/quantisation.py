@@ -142,6 +142,7 @@ def forms(
     yield measure("float32", model, "exact", clips)
     half = with_weights(model, lambda _, values: values.astype(np.float16), "f16")
     yield measure("half precision", half, "auto", clips)
+    yield measure("half precision", half, "int8", clips)
     sources = [as_frames(clip) for clip in calibration]
     for kind in ("q8", "q4"):
         made: Mapping[str, LoadedModel] = {
@@ -152,6 +153,7 @@ def forms(
         yield measure(f"{kind}, search", made["search"], "exact", clips)
         for rule, form in made.items():
             yield measure(f"{kind}, {rule}", form, "auto", clips)
+        yield measure(f"{kind}, calibrated", made["calibrated"], "int8", clips)
 
 
 def by_layer(model: LoadedModel, clips: NDArray[np.float32]) -> Iterator[Row]:

@@ -52,4 +52,5 @@ def test_the_study_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         errors = [float(np.abs(row.logits - rows[0].logits).mean()) for row in rows]
         assert errors[0] == 0 and min(errors[1:]) > 0 and max(errors) < 0.1
         report(rows, np.zeros(3, np.int64))
-    assert "| q4, calibrated | auto |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| q4, calibrated | auto |" in printed and "| q4, calibrated | int8 |" in printed

@@ -15,6 +15,7 @@ HELD = "QORA_VISION_ISA"
 # Name -> stored weights and arithmetic.
 CONFIGURATIONS = {
     "q4 auto": ("q4", "auto"),
+    "q4 int8": ("q4", "int8"),
     "q8 auto": ("q8", "auto"),
     "q4 bf16": ("q4", "bf16"),
     "f32 exact": ("f32", "exact"),

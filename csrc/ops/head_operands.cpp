@@ -190,7 +190,7 @@ QueryScale byte_query(float max, float unit) {
     const float step = integer_step(max, kI8Limit), score = unit * step;
     if (!std::isfinite(score)) return {1.0f / step, score, 0, 0};
     int power;
-    const double part = std::frexp(score * (1 << kI8ScoreBits), &power);
+    const double part = std::frexp(static_cast<double>(score) * (1 << kI8ScoreBits), &power);
     const int word_factor = std::min(static_cast<int>(part * 32768.0 + 0.5), 32767);
     // A larger shift leaves nothing of any score.
     return {1.0f / step, score, std::min(-power, 31), static_cast<int16_t>(word_factor)};
