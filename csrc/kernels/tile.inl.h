@@ -25,16 +25,15 @@ QORA_NOINLINE void dot_tile(const void* left, ptrdiff_t a_stride, const void* ri
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
     using Acc = typename Dot::Acc;
     const auto* before = static_cast<const uint8_t*>(start.at);
+    const auto start_of = [&](int r, int v) { return before + r * start.stride + v * kVectorBytes; };
     Acc acc[Rows][Vectors];
     QORA_UNROLL
     for (int r = 0; r < Rows; ++r) {
         QORA_UNROLL
         for (int v = 0; v < Vectors; ++v) {
-            const uint8_t* at = before + r * start.stride + v * kVectorBytes;
-            if constexpr (Dot::kFloat)
-                acc[r][v] = before ? V::load(reinterpret_cast<const float*>(at)) : Dot::zero();
-            else
-                acc[r][v] = before ? V::load_i(reinterpret_cast<const int32_t*>(at)) : Dot::zero();
+            acc[r][v] = Dot::zero();
+            if constexpr (!Dot::kFloat)
+                if (before) acc[r][v] = V::load_i(reinterpret_cast<const int32_t*>(start_of(r, v)));
         }
     }
     // Short reductions, as in attention, end before a branch predictor can count their steps: halve them.
@@ -55,6 +54,17 @@ QORA_NOINLINE void dot_tile(const void* left, ptrdiff_t a_stride, const void* ri
         }
         a += 4;
         b += Vectors * kVectorBytes;
+    }
+    // Floats come last: two short sums round less than a long one.
+    if constexpr (Dot::kFloat) {
+        if (before) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                QORA_UNROLL
+                for (int v = 0; v < Vectors; ++v)
+                    acc[r][v] = V::add(acc[r][v], V::load(reinterpret_cast<const float*>(start_of(r, v))));
+            }
+        }
     }
     QORA_UNROLL
     for (int r = 0; r < Rows; ++r) {
