@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks.tracing import Call
 
@@ -40,11 +41,17 @@ def balance(sizes: Sequence[float], threads: int) -> float:
     return sum(sizes) / threads / max(ends)
 
 
+def even_blocks(rows: int, tile: int, most: int, threads: int, repeats: int = 1) -> list[int]:
+    """Return the rows of each block, as csrc/core/parallel.cpp shares them out."""
+    tiles, unit = _ceil(rows, tile), threads // math.gcd(threads, repeats)
+    count = min(_ceil(_ceil(rows, most), unit) * unit, tiles)
+    begins = [min(rows, tiles * i // count * tile) for i in range(count + 1)]
+    return [end - begin for begin, end in pairwise(begins)]
+
+
 def row_blocks(rows: int, mr: int, threads: int) -> list[int]:
     """Return the rows of each block of a linear layer or MLP."""
-    rounds = _ceil(rows, threads * MAX_BLOCK_ROWS)
-    block = _ceil(_ceil(rows, threads * rounds), mr) * mr
-    return [min(block, rows - begin) for begin in range(0, rows, block)]
+    return even_blocks(rows, mr, MAX_BLOCK_ROWS, threads)
 
 
 def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> list[float]:
@@ -57,11 +64,10 @@ def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> lis
     return [float(block * panels_of) for block in blocks for panels_of in chunks]
 
 
-def attention_items(sequences: int, queries: int, heads: int, mr: int) -> list[float]:
-    """Return the sizes of the items of attention: blocks of queries of each head."""
-    block = _ceil(_ceil(queries, _ceil(queries, BLOCK_QUERIES)), mr) * mr
-    blocks = [min(block, queries - begin) for begin in range(0, queries, block)]
-    return [float(block) for _ in range(sequences * heads) for block in blocks]
+def attention_items(heads: int, queries: int, mr: int, threads: int) -> list[float]:
+    """Return the sizes of the items of attention: blocks of queries of each head of each sequence."""
+    blocks = even_blocks(queries, mr, BLOCK_QUERIES, threads, heads)
+    return [float(block) for _ in range(heads) for block in blocks]
 
 
 def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int) -> float:
@@ -69,15 +75,11 @@ def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int
     barrier = machine.barrier * math.log2(threads)
     if call.op == "attention":
         sequences, queries, _, heads, _ = call.shape
-        packing = pack_seconds / threads / balance([1.0] * (sequences * heads), threads)
+        heads *= sequences
+        packing = pack_seconds / threads / balance([1.0] * (2 * heads), threads)  # keys, and values
         work = max(call.seconds - pack_seconds, 0.0)
-        return (
-            packing
-            + work
-            / threads
-            / balance(attention_items(sequences, queries, heads, machine.mr[call.family]), threads)
-            + 2 * barrier
-        )
+        items = attention_items(heads, queries, machine.mr[call.family], threads)
+        return packing + work / threads / balance(items, threads) + 2 * barrier
     if call.op == "mlp":
         blocks = row_blocks(call.shape[0], machine.mr[call.family], threads)
         return call.seconds / threads / balance(blocks, threads) + barrier

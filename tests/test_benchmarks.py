@@ -66,8 +66,11 @@ def test_the_model_has_the_constants_of_the_ops():
 def test_items_cover_the_work_and_balance_is_what_it_says():
     assert sum(scaling_model.row_blocks(3137, 6, 32)) == 3137
     assert sum(scaling_model.linear_items(100, 130, 6, 64, 8)) == 100 * 3
-    assert sum(scaling_model.attention_items(2, 100, 3, 6)) == 600
-    assert scaling_model.attention_items(1, 197, 1, 6) == [66.0, 66.0, 65.0]
+    assert sum(scaling_model.attention_items(6, 100, 6, 4)) == 600
+    assert scaling_model.attention_items(1, 197, 6, 1) == [66.0, 66.0, 65.0]
+    assert scaling_model.attention_items(1, 197, 6, 2) == [48.0, 48.0, 48.0, 53.0]
+    assert max(scaling_model.row_blocks(393, 6, 2)) == 42 and len(scaling_model.row_blocks(393, 6, 2)) == 10
+    assert scaling_model.row_blocks(7, 6, 8) == [6, 1]
     assert scaling_model.balance([1.0] * 8, 4) == 1.0
     assert scaling_model.balance([1.0] * 5, 4) == pytest.approx(5 / 8)
 

@@ -7,6 +7,7 @@
 #include "bindings/overlap.h"
 #include "kernels/dispatch.h"
 #include "ops/attention.h"
+#include "ops/finite.h"
 #include "ops/linear.h"
 #include "ops/peak.h"
 #include "ops/rotary.h"
@@ -313,6 +314,17 @@ void bind_ops(py::module_& m) {
         },
         py::arg("x"), py::arg("cosines").noconvert(), py::arg("sines").noconvert(), py::arg("isa"),
         py::arg("threads") = 0);
+
+    m.def(
+        "all_finite",
+        [](const FloatArray& x, const std::string& isa, int threads) {
+            const KernelTable& table = kernel_table(parse_isa(isa));
+            const float* values = x.data();
+            const int64_t count = x.size();
+            py::gil_scoped_release released;
+            return all_finite(table, values, count, threads);
+        },
+        py::arg("x").noconvert(), py::arg("isa"), py::arg("threads") = 0);
 
     m.def(
         "layer_norm",

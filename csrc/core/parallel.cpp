@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -50,9 +51,14 @@ int num_threads() { return configured_threads().load(std::memory_order_relaxed);
 
 int resolve_threads(int num_threads) { return num_threads > 0 ? num_threads : qora::num_threads(); }
 
-int64_t even_block(int64_t count, int64_t most, int num_threads) {
+int64_t EvenBlocks::begin(int64_t i) const { return std::min(rows, ceil_div(rows, tile) * i / count * tile); }
+
+int64_t EvenBlocks::largest() const { return std::min(rows, ceil_div(ceil_div(rows, tile), count) * tile); }
+
+EvenBlocks even_blocks(int64_t rows, int64_t tile, int64_t most, int num_threads, int64_t repeats) {
     const int64_t threads = resolve_threads(num_threads);
-    return ceil_div(count, threads * ceil_div(count, threads * most));
+    const int64_t count = round_up(ceil_div(rows, most), threads / std::gcd(threads, repeats));
+    return {rows, tile, std::min(count, ceil_div(rows, tile))};
 }
 
 void set_num_threads(int n) {

@@ -19,8 +19,16 @@ int num_threads();
 
 // Threads that parallel_for uses at most for a num_threads argument.
 int resolve_threads(int num_threads);
-// The size of blocks of at most `most` items that are equal and as many for each thread.
-int64_t even_block(int64_t count, int64_t most, int num_threads);
+// Rows in blocks of whole tiles, of which one has at most one tile more than another.
+struct EvenBlocks {
+    int64_t rows, tile, count;
+
+    // begin(count) is `rows`.
+    int64_t begin(int64_t i) const;
+    int64_t largest() const;
+};
+// As few blocks of about `most` rows at most as share `repeats` such sets of rows out evenly among threads.
+EvenBlocks even_blocks(int64_t rows, int64_t tile, int64_t most, int num_threads, int64_t repeats = 1);
 
 // Throws std::invalid_argument unless 1 <= n <= 4096.
 void set_num_threads(int n);

@@ -43,22 +43,28 @@ void attention(const KernelTable& table, Family family, const HeadView& q, const
     });
 
     const HeadLayout layout(table, family, q.head_dim, k.rows);
-    const int64_t block = query_block(layout, q.rows);
-    const int64_t heads = q.batch * q.heads, blocks = ceil_div(q.rows, block);
+    const int64_t heads = q.batch * q.heads;
+    const EvenBlocks blocks = even_blocks(q.rows, layout.kernels.mr, kBlockQueries, num_threads, heads);
     thread_local Buffer operands;
     uint8_t* memory = operands.ensure<uint8_t>(heads * layout.head_bytes);
     std::vector<PackedHead> packed(static_cast<size_t>(heads));
-    parallel_for(heads, 1, num_threads, [&](int64_t h, int64_t) {
-        packed[static_cast<size_t>(h)] =
-            pack_head(layout, k.head_rows(h / q.heads, h % q.heads), v.head_rows(h / q.heads, h % q.heads),
-                      memory + h * layout.head_bytes);
+    for (int64_t h = 0; h < heads; ++h)
+        packed[static_cast<size_t>(h)] = layout.head(memory + h * layout.head_bytes);
+    parallel_for(2 * heads, 1, num_threads, [&](int64_t item, int64_t) {
+        const int64_t h = item / 2, b = h / q.heads;
+        PackedHead& head = packed[static_cast<size_t>(h)];
+        if (item % 2 == 0)
+            pack_keys(layout, k.head_rows(b, h % q.heads), head);
+        else
+            pack_values(layout, v.head_rows(b, h % q.heads), head);
     });
     // Blocks of one head follow each other, so that its keys and values stay in the L2.
-    parallel_for(heads * blocks, 1, num_threads, [&](int64_t item, int64_t) {
-        const int64_t h = item / blocks, b = h / q.heads, begin = item % blocks * block;
+    parallel_for(heads * blocks.count, 1, num_threads, [&](int64_t item, int64_t) {
+        const int64_t h = item / blocks.count, b = h / q.heads, block = item % blocks.count;
+        const int64_t begin = blocks.begin(block);
         HeadRows queries = q.head_rows(b, h % q.heads);
         queries.data = queries.at(begin);
-        queries.count = std::min(block, q.rows - begin);
+        queries.count = blocks.begin(block + 1) - begin;
         attend(
             layout, queries, packed[static_cast<size_t>(h)], scale, nullptr,
             {out.at(b * q.rows + begin, h % q.heads * q.head_dim), out.dtype, out.row_stride, queries.count});

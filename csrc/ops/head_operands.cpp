@@ -83,61 +83,61 @@ struct Ranges {
     float half(int64_t i) const { return 0.5f * high[i] - 0.5f * low[i]; }
 };
 
-// How keys and values become integers: (value - offset) * factor. Float families take them as they are.
-struct HeadScales {
-    float *key_offsets, *value_offsets, *value_factors;  // [head_dim]
-    float key_factor = 1.0f;
-    float* ranges;  // memory for two Ranges
+// Keys as integers: (key - offset) / step. Bytes go without the middle of each channel's range, which adds
+// the same to all scores of a query. Float families take keys as they are.
+struct KeyScale {
+    float* offsets;  // [head_dim], until the thread scales other rows
+    float step = 1.0f;
 
-    HeadScales(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed)
-        : key_offsets(scratch().channels.ensure<float>(6 * l.head_dim)),
-          value_offsets(packed.value_offsets),
-          value_factors(key_offsets + l.head_dim),
-          ranges(value_factors + l.head_dim) {
-        const int64_t dim = l.head_dim;
-        std::fill(key_offsets, ranges, 0.0f);
-        std::fill(value_offsets, value_offsets + dim, 0.0f);
-        std::fill(packed.value_scales, packed.value_scales + dim, 1.0f);
-        if (l.family == Family::kI16) as_words(l, keys, values, packed);
-        if (l.family == Family::kI8) as_bytes(l, keys, values, packed);
-        if (!family_is_integer(l.family)) return;
-        key_factor = 1.0f / packed.key_scale;
-        for (int64_t d = 0; d < dim; ++d) value_factors[d] = 1.0f / packed.value_scales[d];
-    }
-
-  private:
-    void as_words(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed) {
-        float longest = 0.0f;
-        keys.each([&](const float* const* at, int64_t, int count) {
-            float lengths[kPackRows];
-            l.table.norms(at, count, l.head_dim, lengths);
-            for (int i = 0; i < count; ++i)
-                longest = lengths[i] > longest || std::isnan(lengths[i]) ? lengths[i] : longest;
-        });
-        packed.key_scale = integer_step(longest, static_cast<float>(norm_limit(l.head_dim)));
-        float* maxima = ranges;
-        std::fill(maxima, maxima + l.head_dim, 0.0f);
-        values.each([&](const float* const* at, int64_t, int count) {
-            l.table.abs_max(at, count, l.head_dim, maxima);
-        });
-        for (int64_t d = 0; d < l.head_dim; ++d)
-            packed.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
-    }
-    // The middle of a channel's range is taken off: of keys it adds the same to all scores of a query, of
-    // values the same to every result, where it is put back.
-    void as_bytes(const HeadLayout& l, FloatRows& keys, FloatRows& values, PackedHead& packed) {
-        const Ranges of_keys(l, keys, ranges), of_values(l, values, ranges + 2 * l.head_dim);
-        float widest = 0.0f;
-        for (int64_t d = 0; d < l.head_dim; ++d) {
-            const float half = of_keys.half(d);
-            widest = half > widest || std::isnan(half) ? half : widest;
-            key_offsets[d] = of_keys.middle(d);
-            value_offsets[d] = of_values.middle(d);
-            packed.value_scales[d] = integer_step(of_values.half(d), kI8Limit);
+    KeyScale(const HeadLayout& l, FloatRows& keys)
+        : offsets(scratch().channels.ensure<float>(3 * l.head_dim)) {
+        std::fill(offsets, offsets + l.head_dim, 0.0f);
+        float largest = 0.0f;
+        const auto see = [&](float x) { largest = x > largest || std::isnan(x) ? x : largest; };
+        if (l.family == Family::kI16) {
+            keys.each([&](const float* const* at, int64_t, int count) {
+                float lengths[kPackRows];
+                l.table.norms(at, count, l.head_dim, lengths);
+                std::for_each(lengths, lengths + count, see);
+            });
+            step = integer_step(largest, static_cast<float>(norm_limit(l.head_dim)));
         }
-        packed.key_scale = integer_step(widest, kI8Limit);
+        if (l.family == Family::kI8) {
+            const Ranges ranges(l, keys, offsets + l.head_dim);
+            for (int64_t d = 0; d < l.head_dim; ++d) {
+                see(ranges.half(d));
+                offsets[d] = ranges.middle(d);
+            }
+            step = integer_step(largest, kI8Limit);
+        }
     }
 };
+
+// Finds the offset and scale of each channel of values, and returns the factors, [head_dim], with which they
+// become integers; they stay until the thread scales other rows. The middle of a range that bytes go without
+// adds the same to every result.
+const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& head) {
+    const int64_t dim = l.head_dim;
+    auto* factors = scratch().channels.ensure<float>(3 * dim);
+    std::fill(head.value_offsets, head.value_offsets + dim, 0.0f);
+    std::fill(head.value_scales, head.value_scales + dim, 1.0f);
+    if (l.family == Family::kI16) {
+        float* maxima = factors + dim;
+        std::fill(maxima, maxima + dim, 0.0f);
+        values.each(
+            [&](const float* const* at, int64_t, int count) { l.table.abs_max(at, count, dim, maxima); });
+        for (int64_t d = 0; d < dim; ++d) head.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
+    }
+    if (l.family == Family::kI8) {
+        const Ranges ranges(l, values, factors + dim);
+        for (int64_t d = 0; d < dim; ++d) {
+            head.value_offsets[d] = ranges.middle(d);
+            head.value_scales[d] = integer_step(ranges.half(d), kI8Limit);
+        }
+    }
+    for (int64_t d = 0; d < dim; ++d) factors[d] = 1.0f / head.value_scales[d];
+    return factors;
+}
 
 // Rows as dwords of a float family.
 void encode_floats(const HeadLayout& l, const float* const* rows, int count, uint8_t* to) {
@@ -177,7 +177,7 @@ QueryScale word_query(float length, float unit, double limit, bool biased) {
     if (!std::isfinite(size)) return {0.0f, std::numeric_limits<float>::quiet_NaN(), 0, 0};
     if (!(size > 0.0)) return {0.0f, static_cast<float>(1.0 / one), 0, 0};
     int shift;
-    std::frexp(limit / size, &shift);  // this times a power of two between 1/2 and 1
+    std::frexp(limit / size, &shift);  // limit / size = part * 2^shift, 1/2 <= part < 1
     shift = std::min(shift - 1, 31);
     if (biased && shift < 1) --shift;
     const double power = std::ldexp(1.0, shift);
@@ -233,46 +233,51 @@ EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit
     return {to, stride, scales, shifts, word_factors};
 }
 
-PackedHead pack_head(const HeadLayout& l, const HeadRows& k, const HeadRows& v, uint8_t* memory) {
+void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
     Scratch& s = scratch();
-    const int64_t nr = l.table.nr, kr = family_kr(l.family), dim = l.head_dim;
-    const int64_t row_bytes = round_up(dim, 64) * family_bytes(l.family);
+    const int64_t nr = l.table.nr, dim = l.head_dim, row_bytes = round_up(dim, 64) * family_bytes(l.family);
+    const int all = static_cast<int>(nr);
     auto* encoded = s.encoded.ensure<uint8_t>(nr * row_bytes);
-    PackedHead packed = l.head(memory);
-    FloatRows keys(l, k), values(l, v);
-    const HeadScales scales(l, keys, values, packed);
+    FloatRows keys(l, k);
+    const KeyScale scale(l, keys);
+    head.key_scale = scale.step;
     if (family_is_integer(l.family)) std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));
-    float key_factors[kPackRows];
-    std::fill(key_factors, key_factors + nr, scales.key_factor);
+    float factors[kPackRows];
+    std::fill(factors, factors + nr, 1.0f / scale.step);
     const uint8_t* columns[kPackRows];
-    for (int64_t i = 0; i < nr; ++i)
-        columns[l.kernels.key_column(static_cast<int>(i))] = encoded + i * row_bytes;
-    uint8_t* panel = packed.keys;
+    for (int i = 0; i < all; ++i) columns[l.kernels.key_column(i)] = encoded + i * row_bytes;
+    uint8_t* panel = head.keys;
     for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
         // In place of the last panel's missing keys stands the last one.
         const float* const* rows = keys.from(key, nr);
-        const int all = static_cast<int>(nr), count = static_cast<int>(std::min(nr, l.key_rows - key));
         if (family_is_integer(l.family)) {
-            const int32_t* sums = encode_integers(l, rows, all, scales.key_offsets, key_factors, encoded);
+            const int32_t* sums = encode_integers(l, rows, all, scale.offsets, factors, encoded);
             for (int i = 0; l.family == Family::kI8 && i < all; ++i)
-                packed.corrections[key + l.kernels.key_column(i)] = -l.table.i8_zero_point * sums[i];
+                head.corrections[key + l.kernels.key_column(i)] = -l.table.i8_zero_point * sums[i];
         } else {
             encode_floats(l, rows, all, encoded);
         }
         l.table.transpose(columns, all, l.d_steps, panel, nr);
+    }
+}
 
-        rows = values.from(key, count);
+void pack_values(const HeadLayout& l, const HeadRows& v, PackedHead& head) {
+    const int64_t nr = l.table.nr, kr = family_kr(l.family), dim = l.head_dim;
+    FloatRows values(l, v);
+    const float* factors = scale_values(l, values, head);
+    for (int64_t key = 0; key < l.key_rows; key += nr) {
+        const int count = static_cast<int>(std::min(nr, l.key_rows - key));
+        const float* const* rows = values.from(key, count);
         for (int64_t p = 0; p < l.d_panels; ++p) {
             const int64_t first = p * l.value_nr;
             const float* of_panel[kPackRows];
             for (int i = 0; i < count; ++i) of_panel[i] = rows[i] + first;
-            l.kernels.pack_steps(of_panel, count, scales.value_offsets + first, scales.value_factors + first,
+            l.kernels.pack_steps(of_panel, count, head.value_offsets + first, factors + first,
                                  std::min(l.value_nr, dim - first),
-                                 packed.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
+                                 head.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
                                  l.value_nr);
         }
     }
-    return packed;
 }
 
 }  // namespace qora

@@ -143,9 +143,9 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     }
 }
 
-int64_t block_rows(int64_t rows, const FamilyKernels& kernels, int num_threads) {
+EvenBlocks row_blocks(int64_t rows, const FamilyKernels& kernels, int num_threads) {
     const int64_t most = kernels.expand == nullptr ? kMaxBlockRows : kMaxExpandedRows;
-    return round_up(even_block(rows, most, num_threads), kernels.mr);
+    return even_blocks(rows, kernels.mr, most, num_threads);
 }
 
 void check_complete(const char* op, const PackedLinear& weight) {
@@ -206,16 +206,15 @@ void linear(const char* op, const RowSource& x, const RowNorm& norm, const Packe
     check_rows(op, x, weight, epilogue.residual, out, weight.out_features());
     if (x.rows() == 0) return;
     const int64_t threads = resolve_threads(num_threads);
-    const int64_t block = block_rows(x.rows(), weight.kernels(), num_threads);
-    const int64_t blocks = ceil_div(x.rows(), block);
+    const EvenBlocks blocks = row_blocks(x.rows(), weight.kernels(), num_threads);
     // Few rows: the columns are shared out too, and each share encodes the rows again.
-    const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks);
+    const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks.count);
     const int64_t chunk =
         ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));
     const int64_t chunks = ceil_div(weight.panels(), chunk);
-    parallel_for(blocks * chunks, 1, num_threads, [&](int64_t item, int64_t) {
+    parallel_for(blocks.count * chunks, 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();
-        const int64_t begin = item / chunks * block, end = std::min(begin + block, x.rows());
+        const int64_t begin = blocks.begin(item / chunks), end = blocks.begin(item / chunks + 1);
         const int64_t first = item % chunks * chunk, last = std::min(first + chunk, weight.panels());
         multiply(encode_rows(x, begin, end, norm, weight, s), weight, first, last, epilogue, out, begin, s);
     });
@@ -230,10 +229,11 @@ void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activ
     });
     check_complete("mlp", fc2);
     if (x.rows() == 0) return;
-    const int64_t block = block_rows(x.rows(), fc1.kernels(), num_threads), width = fc1.out_features();
-    parallel_for(ceil_div(x.rows(), block), 1, num_threads, [&](int64_t item, int64_t) {
+    const EvenBlocks blocks = row_blocks(x.rows(), fc1.kernels(), num_threads);
+    const int64_t width = fc1.out_features();
+    parallel_for(blocks.count, 1, num_threads, [&](int64_t item, int64_t) {
         Scratch& s = scratch();
-        const int64_t begin = item * block, end = std::min(begin + block, x.rows());
+        const int64_t begin = blocks.begin(item), end = blocks.begin(item + 1);
         Matrix hidden{s.hidden.ensure<uint8_t>((end - begin) * width * 4), DType::kF32, end - begin, width,
                       width};
         multiply(encode_rows(x, begin, end, norm, fc1, s), fc1, 0, fc1.panels(), {activation, {}}, hidden, 0,

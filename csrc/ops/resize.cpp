@@ -335,16 +335,16 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
         plain_columns = make_plain_axis(width, spec.out_width, spec.crop_left, spec.crop_width);
     }
     const bool rows_first = scales_rows_first(height, width, spec);
-    const int64_t band_rows = std::max(kMinBandRows, even_block(spec.crop_height, kMaxBandRows, num_threads));
-    const int64_t bands = ceil_div(spec.crop_height, band_rows);
+    EvenBlocks bands = even_blocks(spec.crop_height, 1, kMaxBandRows, num_threads);
+    bands.count = std::min(bands.count, std::max<int64_t>(spec.crop_height / kMinBandRows, 1));
     const int64_t frame_bytes = height * width * kChannels;
     const int64_t out_row_bytes = spec.crop_width * kChannels;
     const auto body = [&](int64_t begin, int64_t end) {
         std::vector<uint64_t> packed;
         std::vector<uint8_t> between;
         for (int64_t item = begin; item < end; ++item) {
-            const int64_t t = item / bands, row_begin = item % bands * band_rows;
-            const int64_t row_end = std::min(row_begin + band_rows, spec.crop_height);
+            const int64_t t = item / bands.count, band = item % bands.count;
+            const int64_t row_begin = bands.begin(band), row_end = bands.begin(band + 1);
             const uint8_t* frame = frames + t * frame_bytes;
             uint8_t* target = out + (t * spec.crop_height + row_begin) * out_row_bytes;
             if (plain)
@@ -354,7 +354,7 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
                                  packed, between, target);
         }
     };
-    parallel_for(count * bands, count > 1 ? bands : 1, num_threads, body);
+    parallel_for(count * bands.count, count > 1 ? bands.count : 1, num_threads, body);
 }
 
 void lookup_u8(const std::vector<FrameU8>& frames, int64_t height, int64_t width, const float* table,

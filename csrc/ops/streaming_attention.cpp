@@ -42,10 +42,6 @@ HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys
                           64);
 }
 
-int64_t query_block(const HeadLayout& l, int64_t rows) {
-    return round_up(ceil_div(rows, ceil_div(rows, kBlockQueries)), l.kernels.mr);
-}
-
 PackedHead HeadLayout::head(uint8_t* memory) const {
     uint8_t* values = memory + key_panels * key_panel_bytes;
     auto* scales = reinterpret_cast<float*>(values + d_panels * value_panel_bytes);

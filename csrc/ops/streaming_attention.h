@@ -32,16 +32,13 @@ struct HeadLayout {
     int64_t d_steps, key_steps, key_panels, d_panels, key_panel_bytes, value_panel_bytes, head_bytes;
 
     HeadLayout(const KernelTable& table, Family family, int64_t head_dim, int64_t key_rows);
+    // A head to be packed in head_bytes bytes of memory, aligned to 64.
     PackedHead head(uint8_t* memory) const;
     // Columns of a row of scores: the keys, and what fills their last panel.
     int64_t score_columns() const { return key_panels * table.nr; }
     // The key whose scores stand in a column; behind the last key that one again.
     void key_columns(int64_t* keys) const;
 };
-
-// How many of `rows` queries a block has: all blocks but the last, of whole tiles, and as few blocks as can
-// be.
-int64_t query_block(const HeadLayout& layout, int64_t rows);
 
 // What is added to the scores of a block of queries: rows of score_columns() values in the order of
 // key_columns(), float32 in units of log2, or, for i16, int32 steps of 2^-kI16ScoreBits.
@@ -53,10 +50,11 @@ struct ScoreBias {
 // of two fits an int32.
 constexpr int64_t kMaxBiasSteps = int64_t{1} << 28;
 
-// `memory` has layout.head_bytes bytes, aligned to 64.
-PackedHead pack_head(const HeadLayout& layout, const HeadRows& k, const HeadRows& v, uint8_t* memory);
+// Write keys and values to a head's memory, and their scales. Two threads may do one each.
+void pack_keys(const HeadLayout& layout, const HeadRows& k, PackedHead& head);
+void pack_values(const HeadLayout& layout, const HeadRows& v, PackedHead& head);
 
-// out = softmax(scale q kᵀ + bias) v for at most kBlockQueries queries; bias may be null.
+// out = softmax(scale q kᵀ + bias) v for some queries, about kBlockQueries; bias may be null.
 void attend(const HeadLayout& layout, const HeadRows& q, const PackedHead& head, float scale,
             const ScoreBias* bias, const HeadResult& out);
 

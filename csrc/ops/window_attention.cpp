@@ -167,19 +167,22 @@ struct Operation {
         };
         PackedHead packed[kMaxGroup];
         auto* memory = s.operands.ensure<uint8_t>((last - first) * layout.head_bytes);
-        for (int64_t w = first; w < last; ++w)
-            packed[w - first] =
-                pack_head(layout, rows_of(k, w), rows_of(v, w), memory + (w - first) * layout.head_bytes);
+        for (int64_t w = first; w < last; ++w) {
+            packed[w - first] = layout.head(memory + (w - first) * layout.head_bytes);
+            pack_keys(layout, rows_of(k, w), packed[w - first]);
+            pack_values(layout, rows_of(v, w), packed[w - first]);
+        }
 
-        const int64_t block = query_block(layout, map.tokens);
-        auto* bias = s.bias.ensure<uint32_t>(block * table.columns);
-        auto* rows = s.rows.ensure<int64_t>(block);
-        auto* biases = s.biases.ensure<const void*>(block);
-        auto* masks = s.masks.ensure<const void*>(block);
+        const EvenBlocks blocks = even_blocks(map.tokens, layout.kernels.mr, kBlockQueries, 1);
+        const int64_t largest = blocks.largest();
+        auto* bias = s.bias.ensure<uint32_t>(largest * table.columns);
+        auto* rows = s.rows.ensure<int64_t>(largest);
+        auto* biases = s.biases.ensure<const void*>(largest);
+        auto* masks = s.masks.ensure<const void*>(largest);
         HeadRows queries = rows_of(q, 0);
         queries.order = rows;
-        for (int64_t begin = 0; begin < map.tokens; begin += block) {
-            const int64_t end = std::min(begin + block, map.tokens);
+        for (int64_t block = 0; block < blocks.count; ++block) {
+            const int64_t begin = blocks.begin(block), end = blocks.begin(block + 1);
             for (int64_t i = begin; i < end; ++i) table.row(head, i, bias + (i - begin) * table.columns);
             for (int64_t w = first; w < last; ++w) {
                 const int ends = map.ends[static_cast<size_t>(w)];

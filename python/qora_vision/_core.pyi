@@ -110,6 +110,7 @@ def gated_recurrence(
     out: _Array,
     threads: int = 0,
 ) -> None: ...
+def all_finite(x: _Floats, isa: str, threads: int = 0) -> bool: ...
 def layer_norm(
     x: _Array,
     gamma: _Floats,

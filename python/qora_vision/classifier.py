@@ -386,12 +386,11 @@ class VideoClassifier:
                 f"pixel_values must be (B, T, C, H, W) = (B, {', '.join(map(str, expected))}) with B >= 1, "
                 f"got {pixel_values.shape}"
             )
-        # Either is NaN if any value is; isfinite() of them all would be as many bytes again.
-        if not np.isfinite([pixel_values.max(), pixel_values.min()]).all():
-            raise VideoError("pixel_values hold NaN or infinity")
         outputs = []
-        for done, clip in enumerate(pixel_values):
+        for done, clip in enumerate(map(np.ascontiguousarray, pixel_values)):
             if progress is not None:
                 progress(done, len(pixel_values), "views")
-            outputs.append(self._model.forward(np.ascontiguousarray(clip)))
+            if not self._engine.all_finite(clip):
+                raise VideoError("pixel_values hold NaN or infinity")
+            outputs.append(self._model.forward(clip))
         return np.stack([o.logits for o in outputs]), np.stack([o.embedding for o in outputs])

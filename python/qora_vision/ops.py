@@ -319,6 +319,10 @@ class Engine:
             q, k, v, bias, grid, window, shift, factor, self.window_family, self.isa, out, self._threads
         )
 
+    def all_finite(self, x: FloatArray) -> bool:
+        """Return whether a C-contiguous float32 array holds neither NaN nor infinity."""
+        return _core.all_finite(x, self.isa, self._threads)
+
     def layer_norm(self, x: FloatArray, norm: LayerNorm, out: FloatArray) -> None:
         """Out = (x - mean) / sqrt(var + eps) * gamma + beta for rows of (rows, features); out may be x."""
         _core.layer_norm(x, norm.gamma, norm.beta, norm.eps, self.isa, out, self._threads)
