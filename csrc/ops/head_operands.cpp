@@ -32,22 +32,25 @@ Scratch& scratch() {
     return instance;
 }
 
-// Some consecutive rows as float32: kPackRows at most, until any FloatRows is asked for others. Those behind
-// are prefetched, since rows that lie apart surprise the hardware.
+// Some consecutive rows as float32: kPackRows at most, until any FloatRows is asked for others. Where rows
+// lie apart, which surprises the hardware, those behind are prefetched.
 class FloatRows {
   public:
     FloatRows(const HeadLayout& l, const HeadRows& rows)
-        : l_(l), rows_(rows), buffer_(scratch().rows.ensure<float>(kPackRows * l.head_dim)) {}
+        : l_(l),
+          rows_(rows),
+          apart_(rows.order != nullptr || rows.stride != l.head_dim),
+          buffer_(scratch().rows.ensure<float>(kPackRows * l.head_dim)) {}
 
     // Rows from `first` on; behind the last one that again.
     const float* const* from(int64_t first, int64_t count) {
         const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
-        for (int64_t i = 0; i < count; ++i) {
-            at_[i] = float_row(l_.table, rows_, l_.head_dim, std::min(first + i, rows_.count - 1),
-                               buffer_ + i * l_.head_dim);
-            const int64_t ahead = first + count + i;
-            if (ahead < rows_.count) prefetch(rows_.at(ahead), rows_.at(ahead) + bytes);
-        }
+        const int64_t last = rows_.count - 1;
+        for (int64_t i = 0; i < count; ++i)
+            at_[i] =
+                float_row(l_.table, rows_, l_.head_dim, std::min(first + i, last), buffer_ + i * l_.head_dim);
+        for (int64_t i = first + count; apart_ && i <= std::min(first + 2 * count - 1, last); ++i)
+            prefetch(rows_.at(i), rows_.at(i) + bytes);
         return at_;
     }
 
@@ -63,6 +66,7 @@ class FloatRows {
   private:
     const HeadLayout& l_;
     const HeadRows& rows_;
+    bool apart_;
     float* buffer_;
     const float* at_[kPackRows];
 };
