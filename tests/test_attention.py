@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attention_bounds
 import bounds
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def check(isa: str, family: str, heads: Heads, what: str, scale: float | None = 
     got = run(isa, family, heads, scale)
     assert np.isfinite(got).all(), what
     for model in (True, False):
-        expected = bounds.attention(family, *heads, factor, model=model)
+        expected = attention_bounds.attention(family, *heads, factor, model=model)
         bounds.assert_within(got, expected, f"{what}, {'rounded operands' if model else 'exact'}")
     return got
 
@@ -85,7 +86,7 @@ def test_shapes(isa: str, family: str, shape: tuple[int, ...]) -> None:
     got = check(isa, family, heads, "fused qkv")
     if family == "f32":
         exact = reference.attention(*heads, shape[-1] ** -0.5)
-        error = bounds.attention(family, *heads, shape[-1] ** -0.5).error
+        error = attention_bounds.attention(family, *heads, shape[-1] ** -0.5).error
         bounds.assert_within(got, bounds.Bounded(exact, error), "the oracle")
 
 
@@ -105,7 +106,7 @@ def test_each_key_can_be_the_largest(isa: str, family: str) -> None:
         q = floats(rng, 1, keys, 1, 16)
         out = guarded(keys, 16)
         _core.attention(q, q, q, 0.5, family, isa, out.array, 1)
-        bounds.assert_within(out.array, bounds.attention(family, q, q, q, 0.5), f"{keys} keys")
+        bounds.assert_within(out.array, attention_bounds.attention(family, q, q, q, 0.5), f"{keys} keys")
 
 
 def test_a_real_model(isa: str, family: str) -> None:
@@ -115,7 +116,7 @@ def test_a_real_model(isa: str, family: str) -> None:
 @pytest.mark.parametrize("out_type", [np.float32, np.uint16])
 def test_bf16_inputs_and_outputs(isa: str, family: str, out_type: type) -> None:
     heads = fused(np.random.default_rng(34), (1, 2, 9, 70, 24), np.uint16)
-    expected = bounds.attention(family, *heads, 24**-0.5)
+    expected = attention_bounds.attention(family, *heads, 24**-0.5)
     bounds.assert_within(run(isa, family, heads, dtype=out_type), expected, "bf16")
     q, k, v = heads
     mixed = (q, k, reference.from_bf16(v))
@@ -150,7 +151,7 @@ def test_all_keys_equal(isa: str, family: str) -> None:
     k = np.broadcast_to(k[:, :1], k.shape)
     got = check(isa, family, (q, k, v), "equal keys")
     spread = np.abs(got - got[0]).max()
-    assert spread <= 2 * bounds.attention(family, q, k, v, 0.125).error.max()
+    assert spread <= 2 * attention_bounds.attention(family, q, k, v, 0.125).error.max()
     for constant in (3.0, -3.0):
         same = np.full_like(v, constant)
         got = run(isa, family, (q, k, same))
@@ -208,7 +209,11 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
         got = check(isa, family, (q, k, v), f"winner {winner}", 1.0)
         winning = np.abs(v[0, winner, 0])
         # Of integers the value's half step; of bf16 the value's rounding.
-        step = np.abs(v).max() / bounds.VALUE_LIMIT[family] if family in bounds.VALUE_LIMIT else 0.0
+        step = (
+            np.abs(v).max() / attention_bounds.VALUE_LIMIT[family]
+            if family in attention_bounds.VALUE_LIMIT
+            else 0.0
+        )
         slack = bounds.BF16_U if family == "bf16" else 0.0
         near = slack * winning + 0.51 * step + 8 * bounds.U * winning
         assert (np.abs(got - v[0, winner, 0]) <= near).all()
@@ -269,7 +274,9 @@ def test_a_dominant_key_with_a_broad_tail(isa: str, family: str, where: int) -> 
     share = 0.3 / 1.3
     # In the block of the dominant key 255 weights are rounded, to half a unit each, or to nothing where they
     # are smaller; bf16 scores are 2^-8 off.
-    unit = {"f32": 0.0, "bf16": 0.02, "i16": 256 * 0.5 / bounds.WEIGHT_ONE["i16"], "i8": 256e-4}[family]
+    unit = {"f32": 0.0, "bf16": 0.02, "i16": 256 * 0.5 / attention_bounds.WEIGHT_ONE["i16"], "i8": 256e-4}[
+        family
+    ]
     slack = unit / 1.3 + np.log(1e4) * (bounds.BF16_U if family == "bf16" else 1e-3) * share
     assert np.abs(got[:, 1] - share).max() <= slack
 
@@ -312,7 +319,7 @@ def test_what_is_not_finite_shows(
             if operand == 1 and np.isinf(bad):
                 # A score of minus infinity is a weight of zero: then the others' result is right too.
                 others = [np.delete(arrays[i], row, axis=1) if i else arrays[i] for i in range(3)]
-                rest = bounds.attention(family, *others, dim**-0.5, model=False)
+                rest = attention_bounds.attention(family, *others, dim**-0.5, model=False)
                 rest = bounds.stored(rest, out_type)
                 right = np.abs(got - rest.value.reshape(got.shape)) <= rest.error.reshape(got.shape)
                 assert (~np.isfinite(got) | right)[hit].all(), what

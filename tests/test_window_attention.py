@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import attention_bounds
 import bounds
 import numpy as np
 import pytest
@@ -118,7 +119,9 @@ def expected(family: str, case: Case, x: Operands, model: bool) -> bounds.Bounde
         mask = np.where(region[:, None] == region, 0.0, -100.0)
         for h in range(case.heads):
             added = x.bias[index, h].astype(np.float64) + mask
-            result = bounds.head(family, q[order, h], k[order, h], v[order, h], case.dim**-0.5, model, added)
+            result = attention_bounds.head(
+                family, q[order, h], k[order, h], v[order, h], case.dim**-0.5, model, added
+            )
             value[order, h], error[order, h] = result
     shape = (case.tokens, case.heads * case.dim)
     return bounds.Bounded(value[:-1].reshape(shape), error[:-1].reshape(shape))
