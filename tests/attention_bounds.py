@@ -11,7 +11,7 @@ from bounds import BF16_U, EXP2_3, EXP2_6, TINY, Bounded, U, as_bf16, exactly, s
 from numpy.typing import NDArray
 from reference import Floats
 
-# csrc/ops/attention.cpp: keys whose weights are rounded relative to their common maximum.
+# csrc/ops/streaming_attention.cpp: keys whose weights are rounded relative to their common maximum.
 BLOCK_KEYS = 256
 # csrc/kernels/kernel_table.h: attention in the integer families. Largest stored value and weight, steps of a
 # score to an octave. The weights of i8 are signed bytes on ARM.

@@ -16,15 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from model_bounds import (
-    ARITHMETIC_NOISE,
-    ATTENTION_NOISE,
-    MARGIN,
-    WEIGHT_NOISE,
-    cosine,
-    distance,
-    model_error,
-)
+from model_bounds import MARGIN, WEIGHT_NOISE, cosine, distance, engine_noise, model_error
 from numpy.typing import NDArray
 
 import qora_vision
@@ -98,10 +90,7 @@ def keeps_its_promises(source: Path, clip: NDArray[np.float32], expected: NDArra
     dequantized = quantized.architecture.build(quantized.config, tensors, Engine("exact"))
     exact = dequantized.forward(clip[0]).logits
     assert cosine(fast, exact) >= 0.9995
-    families = Engine("auto")
-    noise = model_error(
-        quantized.config, ARITHMETIC_NOISE[families.q4_family], ATTENTION_NOISE[families.attention_family]
-    )
+    noise = model_error(quantized.config, *engine_noise(Engine("auto"), "q4"))
     assert distance(fast, exact) < MARGIN * noise
     # Against the reference: what four bits cost.
     assert distance(exact, expected) < MARGIN * model_error(quantized.config, WEIGHT_NOISE["q4"])

@@ -63,6 +63,13 @@ ATTENTION_NOISE = {
 }
 
 
+def engine_noise(engine: Any, weights: str) -> tuple[float, float]:
+    """Noise of an engine's arithmetic: of linear layers with such stored weights, and of attention."""
+    families = {"q4": engine.q4_family, "q8": engine.q8_family}
+    linear = families.get(weights, engine.float_family)
+    return ARITHMETIC_NOISE[linear], ATTENTION_NOISE[engine.attention_family]
+
+
 def relative_error(depth: int, per_linear: float, per_attention: float = 0.0) -> float:
     """Expected |difference| / |output| of a model with `depth` blocks, from the noise of one operation."""
     attention = sum(1 / (2 * i) for i in range(1, depth + 1))

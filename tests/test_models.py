@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 from kernel_cases import FAST_ENGINES
 from model_bounds import (
-    ARITHMETIC_NOISE,
-    ATTENTION_NOISE,
     MARGIN,
     WEIGHT_NOISE,
     cosine,
     distance,
+    engine_noise,
     float32_error,
     model_error,
 )
@@ -102,9 +101,7 @@ def float32_bound(config: Any) -> float:
 
 def fast_noise(model: LoadedModel, weights: str, engine: Engine) -> float:
     """What an engine's arithmetic is expected to add to stored weights."""
-    families = {"q4": engine.q4_family, "q8": engine.q8_family}
-    linear = families.get(weights, engine.float_family)
-    return model_error(model.config, ARITHMETIC_NOISE[linear], ATTENTION_NOISE[engine.attention_family])
+    return model_error(model.config, *engine_noise(engine, weights))
 
 
 @pytest.mark.parametrize("isa", ISAS)

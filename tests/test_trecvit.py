@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax_golden import golden
 from kernel_cases import FAST_ENGINES
-from model_bounds import ARITHMETIC_NOISE, ATTENTION_NOISE, MARGIN, WEIGHT_NOISE, distance, recurrent_error
+from model_bounds import MARGIN, WEIGHT_NOISE, distance, engine_noise, recurrent_error
 from numpy.typing import NDArray
 
 import qora_vision
@@ -65,9 +65,7 @@ def case_b() -> Case:
 def quantised_error(config: TrecvitConfig, weights: str, engine: Engine) -> float:
     """What an engine's arithmetic is expected to add to stored weights."""
     # Gates of a model in four bits have eight: no more noise than the other layers.
-    families = {"q4": engine.q4_family, "q8": engine.q8_family, "f16": engine.float_family}
-    noise = ARITHMETIC_NOISE[families[weights]], ATTENTION_NOISE[engine.attention_family]
-    return MARGIN * recurrent_error(config.depth, *noise) + STREAM
+    return MARGIN * recurrent_error(config.depth, *engine_noise(engine, weights)) + STREAM
 
 
 @pytest.mark.parametrize(("compute", "isa"), FAST_ENGINES)

@@ -187,6 +187,8 @@ def test_what_is_not_finite_stays_in_its_window(isa: str, family: str) -> None:
         ({"out": np.zeros((145, 16), np.float32)}, r"the output must be \(144, 16\)"),
         ({"scale": np.nan}, "the scale must be positive"),
         ({"v": np.zeros((1, 145, 1, 8), np.float32)}, "do not fit together"),
+        ({"family": "i8"}, "the operand family must be f32, bf16 or i16"),
+        ({"family": "q4"}, "the operand family must be f32, bf16 or i16"),
     ],
 )
 def test_wrong_arguments_are_refused(isa: str, family: str, change: dict, message: str) -> None:
@@ -195,10 +197,10 @@ def test_wrong_arguments_are_refused(isa: str, family: str, change: dict, messag
     arguments = {
         **{"q": x.q, "k": x.k, "v": x.v, "bias": x.bias},
         **{"grid": case.grid, "window": case.window, "shift": case.shift, "scale": 0.5},
-        "out": np.zeros((144, 16), np.float32),
+        **{"out": np.zeros((144, 16), np.float32), "family": family, "isa": isa},
     }
     with pytest.raises(ValueError, match=f"window_attention: .*{message}"):
-        _core.window_attention(**(arguments | change), family=family, isa=isa)
+        _core.window_attention(**(arguments | change))
 
 
 def test_overlaps_are_refused(isa: str, family: str) -> None:

@@ -43,8 +43,7 @@ constexpr int kI16ProductKeys = 128;
 constexpr int kI16WeightSum = INT32_MAX / kI16ValueLimit;
 static_assert(kI16ProductKeys * kI16WeightOne <= kI16WeightSum, "a product of weights and values overflows");
 
-// The same in the i8 family, whose largest weight is the table's i8_weight_one. Keys and values are bytes up
-// to kI8Limit.
+// The same in the i8 family. Keys and values are bytes up to kI8Limit.
 constexpr int kI8ScoreBits = 10;
 constexpr int kI8Limit = 127;
 
@@ -191,9 +190,9 @@ struct ShortAttentionArgs {
 // Queries that short_attention takes together.
 constexpr int kShortRows = 4;
 
-// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, of the
-// integer families (row - offsets[channel]) * factors[channel]; zero behind n channels up to nr and behind
-// the last row.
+// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, of i16
+// times factors[channel], of i8 with offsets[channel] taken off before; zero behind n channels up to nr and
+// behind the last row.
 using PackStepsFn = void (*)(const float* const* rows, int count, const float* offsets, const float* factors,
                              int64_t n, uint8_t* panel, int64_t nr);
 
@@ -218,9 +217,8 @@ struct KernelTable {
     // attention; and compute="int8" for attention.
     Family auto_q4, auto_q8, auto_float, auto_attention, int8_attention;
 
-    // Zero point of i8 queries, 128 or, where the table's instructions take signed bytes on the left, 0; and
-    // the largest i8 weight, which fits such a byte.
-    int i8_zero_point, i8_weight_one;
+    // Zero point of i8 queries: 128 or, where the table's instructions take signed bytes on the left, 0.
+    int i8_zero_point;
 
     // y = (x - mean) / sqrt(var + eps) * gamma + beta, biased variance. y may be x.
     void (*layer_norm)(const float* x, int64_t n, const float* gamma, const float* beta, float eps, float* y);
@@ -240,9 +238,8 @@ struct KernelTable {
     void (*norms)(const float* const* rows, int count, int64_t n, float* y);
     // y[r] = max |rows[r][i]|, likewise NaN.
     void (*largest)(const float* const* rows, int count, int64_t n, float* y);
-    // m[i] = max(m[i], |rows[r][i]|) over all rows; NaN once a rows[r][i] is not finite.
-    void (*abs_max)(const float* const* rows, int count, int64_t n, float* m);
-    // low[i] = min(low[i], rows[r][i]) and high[i] = max(high[i], rows[r][i]) over all rows; likewise NaN.
+    // low[i] = min(low[i], rows[r][i]) and high[i] = max(high[i], rows[r][i]) over all rows; both NaN once a
+    // rows[r][i] is not finite.
     void (*ranges)(const float* const* rows, int count, int64_t n, float* low, float* high);
     // panel[step][r] = rows[r][step], dwords: rows become columns of a panel nr wide.
     void (*transpose)(const uint8_t* const* rows, int count, int64_t steps, uint8_t* panel, int64_t nr);

@@ -58,8 +58,8 @@ QORA_INLINE typename V::F sigmoid(typename V::F x) {
 
 // One * 2^-d for words d >= 0 that count steps of 2^-Bits octaves, rounded; zero from sixteen octaves on. In
 // fixed point: d = n + u with n the nearest integer and u in [-1/2, 1/2), the polynomial of degree 3 in units
-// of 2^(P - 15), and a rounding product with 2^(P - n). Before the last rounding the result is 1.6e-4 off,
-// relative: found by trying all words.
+// of 2^(P - 15), and a rounding product with 2^(P - n). Before the last rounding the result is off by
+// 1.6e-4 (words of i16) or 3e-4 (bytes of i8), relative: found by trying all words.
 template <class V, int Bits, int One, int P>
 QORA_INLINE typename V::W exp2_steps(typename V::W d) {
     constexpr double kUnit = One * (1 << (15 - P));

@@ -73,20 +73,6 @@ void largest(const float* const* rows, int count, int64_t n, float* y) {
 }
 
 template <class V>
-void abs_max(const float* const* rows, int count, int64_t n, float* m) {
-    for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
-        using W = decltype(w);
-        auto high = load_lanes<W>(m + i, lanes), zeros = W::set(0.0f);
-        for (int r = 0; r < count; ++r) {
-            const auto v = load_lanes<W>(rows[r] + i, lanes);
-            high = W::max(W::abs(v), high);
-            zeros = W::fma(v, W::set(0.0f), zeros);
-        }
-        store_lanes<W>(m + i, W::add(high, zeros), lanes);
-    });
-}
-
-template <class V>
 void ranges(const float* const* rows, int count, int64_t n, float* low, float* high) {
     for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
@@ -142,8 +128,8 @@ struct Bf16Pairs {
 template <class V>
 struct I16Pairs {
     static constexpr int kRows = 2;
-    static typename V::I value(typename V::F x, typename V::F offset, typename V::F factor) {
-        return V::to_int(V::mul(V::sub(x, offset), factor));
+    static typename V::I value(typename V::F x, typename V::F, typename V::F factor) {
+        return V::to_int(V::mul(x, factor));
     }
     static typename V::I dword(const typename V::I (&x)[2]) { return V::pair_words(x[0], x[1]); }
 };
@@ -151,7 +137,7 @@ template <class V>
 struct I8Quads {
     static constexpr int kRows = 4;
     static typename V::I value(typename V::F x, typename V::F offset, typename V::F factor) {
-        return I16Pairs<V>::value(x, offset, factor);
+        return V::to_int(V::mul(V::sub(x, offset), factor));
     }
     static typename V::I dword(const typename V::I (&x)[4]) { return V::quad_bytes(x[0], x[1], x[2], x[3]); }
 };

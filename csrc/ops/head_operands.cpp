@@ -85,6 +85,7 @@ struct Ranges {
     // Both halves first: their sum and difference fit a float32 then.
     float middle(int64_t i) const { return 0.5f * low[i] + 0.5f * high[i]; }
     float half(int64_t i) const { return 0.5f * high[i] - 0.5f * low[i]; }
+    float largest(int64_t i) const { return std::max(-low[i], high[i]); }
 };
 
 // Keys as integers: (key - offset) / step. Bytes go without the middle of each channel's range, which adds
@@ -125,18 +126,15 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
     auto* factors = scratch().channels.ensure<float>(3 * dim);
     std::fill(head.value_offsets, head.value_offsets + dim, 0.0f);
     std::fill(head.value_scales, head.value_scales + dim, 1.0f);
-    if (l.family == Family::kI16) {
-        float* maxima = factors + dim;
-        std::fill(maxima, maxima + dim, 0.0f);
-        values.each(
-            [&](const float* const* at, int64_t, int count) { l.table.abs_max(at, count, dim, maxima); });
-        for (int64_t d = 0; d < dim; ++d) head.value_scales[d] = integer_step(maxima[d], kI16ValueLimit);
-    }
-    if (l.family == Family::kI8) {
+    if (family_is_integer(l.family)) {
         const Ranges ranges(l, values, factors + dim);
         for (int64_t d = 0; d < dim; ++d) {
-            head.value_offsets[d] = ranges.middle(d);
-            head.value_scales[d] = integer_step(ranges.half(d), kI8Limit);
+            if (l.family == Family::kI16) {
+                head.value_scales[d] = integer_step(ranges.largest(d), kI16ValueLimit);
+            } else {
+                head.value_offsets[d] = ranges.middle(d);
+                head.value_scales[d] = integer_step(ranges.half(d), kI8Limit);
+            }
         }
     }
     for (int64_t d = 0; d < dim; ++d) factors[d] = 1.0f / head.value_scales[d];
@@ -248,8 +246,12 @@ void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
     if (family_is_integer(l.family)) std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));
     float factors[kPackRows];
     std::fill(factors, factors + nr, 1.0f / scale.step);
+    int column_of[kPackRows];
     const uint8_t* columns[kPackRows];
-    for (int i = 0; i < all; ++i) columns[l.kernels.key_column(i)] = encoded + i * row_bytes;
+    for (int i = 0; i < all; ++i) {
+        column_of[i] = l.kernels.key_column(i);
+        columns[column_of[i]] = encoded + i * row_bytes;
+    }
     uint8_t* panel = head.keys;
     for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
         // In place of the last panel's missing keys stands the last one.
@@ -257,7 +259,7 @@ void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
         if (family_is_integer(l.family)) {
             const int32_t* sums = encode_integers(l, rows, all, scale.offsets, factors, encoded);
             for (int i = 0; l.family == Family::kI8 && i < all; ++i)
-                head.corrections[key + l.kernels.key_column(i)] = -l.table.i8_zero_point * sums[i];
+                head.corrections[key + column_of[i]] = -l.table.i8_zero_point * sums[i];
         } else {
             encode_floats(l, rows, all, encoded);
         }

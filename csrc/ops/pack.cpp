@@ -17,12 +17,11 @@ uint16_t round_to_bf16(float x) {
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Largest |x|; NaN or infinity when any x is. Magnitudes are in the order of their bits, and compilers
-// vectorise the maximum of integers.
-float abs_max(const float* x, int64_t n) {
-    int32_t high = 0;
-    for (int64_t i = 0; i < n; ++i) high = std::max(high, static_cast<int32_t>(to_bits(x[i]) & 0x7fffffffu));
-    return from_bits(static_cast<uint32_t>(high));
+// Largest |x|; NaN when any x is not finite.
+float largest_of(const KernelTable& table, const float* x, int64_t n) {
+    float largest;
+    table.largest(&x, 1, n, &largest);
+    return largest;
 }
 
 // Features that a thread packs at a time.
@@ -169,7 +168,7 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
 }
 
 void PackedLinear::pack_row(int64_t n, const float* row) {
-    const float high = abs_max(row, in_features_);
+    const float high = largest_of(*table_, row, in_features_);
     check_finite(n, high);
     const int64_t nr = table_->nr;
     uint8_t* column = memory_.data() + n / nr * panel_bytes_ + n % nr * 4;
@@ -264,7 +263,7 @@ void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t ro
     for (int64_t r = 0; r < count; ++r) {
         const auto* stored = static_cast<const uint8_t*>(w.data) + (row + r) * groups * bytes;
         for (int64_t g = 0; g < groups; ++g) scales[g] = half_to_float(w.scales[(row + r) * groups + g]);
-        const float largest = abs_max(scales.data(), groups);
+        const float largest = largest_of(*table_, scales.data(), groups);
         check_finite(n + r, largest);
         // Few groups can hold the largest weight, if those with the largest scale come first.
         float high = 0.0f;

@@ -15,9 +15,9 @@ struct PackedHead {
     uint8_t* keys;
     uint8_t* values;
     float key_scale;  // key = key_scale * stored + what adds the same to all scores (1 for float families)
-    float*
-        value_scales;  // [head_dim]: value = value_scale * stored + value_offset, 1 and 0 for float families
-    float* value_offsets;  // [head_dim]
+    // [head_dim]: value = value_scale * stored + value_offset, 1 and 0 for float families.
+    float* value_scales;
+    float* value_offsets;
     int32_t* corrections;  // i8: what the zero point of queries adds to each column of scores, negated
 };
 
