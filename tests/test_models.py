@@ -5,6 +5,7 @@ Every instruction set that the CPU has runs every case. Bounds are derived in mo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from model_bounds import (
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.layers import Workspace
+from qora_vision.layers import Workspace, Workspaces
 from qora_vision.loading import LoadedModel, import_checkpoint
 from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer import TimesformerConfig
@@ -200,18 +201,25 @@ def test_four_bits_under_auto_point_where_their_weights_point(case: str, isa: st
     assert cosine(got.logits, reference_run(case, "q4").logits) >= promised
 
 
+def assert_same(a: Run, b: Run) -> None:
+    assert all(np.array_equal(x, y) for x, y in zip(a.blocks, b.blocks, strict=True))
+    assert np.array_equal(a.embedding, b.embedding)
+    assert np.array_equal(a.logits, b.logits)
+
+
 @pytest.mark.parametrize("compute", COMPUTE)
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("case", CASES)
-def test_threads_and_repetition_change_no_bit(case: str, weights: str, compute: str) -> None:
+def test_threads_and_other_clips_change_no_bit(case: str, weights: str, compute: str) -> None:
     model, clip = loaded(case, weights), clip_of(case)
     one = build(model, Engine(compute, threads=1))
     first = run(one, clip)
-    others = [run(one, clip), *(run(build(model, Engine(compute, threads=n)), clip) for n in (2, 3))]
-    for other in others:
-        assert all(np.array_equal(a, b) for a, b in zip(other.blocks, first.blocks, strict=True))
-        assert np.array_equal(other.embedding, first.embedding)
-        assert np.array_equal(other.logits, first.logits)
+    as_it_was = copy.deepcopy(first)
+    run(one, -clip)
+    assert_same(first, as_it_was)
+    assert_same(run(one, clip), first)
+    for threads in (2, 3):
+        assert_same(run(build(model, Engine(compute, threads=threads)), clip), first)
 
 
 def test_instruction_sets_are_what_the_cpu_has() -> None:
@@ -282,3 +290,15 @@ def test_buffers_begin_cache_lines_and_are_kept() -> None:
         assert array.flags.c_contiguous
         assert array.ctypes.data % 64 == 0
         assert workspace.floats(name, *shape) is array
+
+
+def test_a_pass_has_a_workspace_for_itself() -> None:
+    workspaces = Workspaces()
+    with workspaces.lend() as first, workspaces.lend() as second:
+        assert first is not second
+    with workspaces.lend() as again:
+        assert again in (first, second)
+    with pytest.raises(MemoryError), workspaces.lend() as failed:
+        raise MemoryError
+    with workspaces.lend() as one, workspaces.lend() as other:
+        assert failed not in (one, other)

@@ -19,6 +19,7 @@ from qora_vision.layers import (
     TensorSpec,
     TransformerBlock,
     Workspace,
+    Workspaces,
     make_linear,
     make_norm,
     norm_specs,
@@ -109,6 +110,7 @@ class Timesformer:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         positions = named.floats("pos_embed")
         self._cls_row = named.floats("cls_token") + positions[0]
         times = named.optional_floats("time_embed")
@@ -146,16 +148,17 @@ class Timesformer:
         """
         config = self.config
         check_clip(clip, config.clip_shape)
-        workspace, report = Workspace(), reporter(on_block)
+        report = reporter(on_block)
         sequences = 1 if config.attention_type == "joint_space_time" else config.num_frames
-        x = self._embedded(clip, workspace, sequences)
-        report(x)
-        x = self._blocks(x, workspace, report, sequences)
-        if len(x) > 1 and not config.frame_average:
-            frames = [self._classifier(row) for row in x[:, None]]
-            logits, embeddings = ([getattr(o, part) for o in frames] for part in ("logits", "embedding"))
-            return Output(np.mean(logits, axis=0), np.mean(embeddings, axis=0))
-        return self._classifier(x.mean(axis=0, keepdims=True) if len(x) > 1 else x)
+        with self._workspaces.lend() as workspace:
+            x = self._embedded(clip, workspace, sequences)
+            report(x)
+            x = self._blocks(x, workspace, report, sequences)
+            if len(x) > 1 and not config.frame_average:
+                frames = [self._classifier(row) for row in x[:, None]]
+                logits, embeddings = ([getattr(o, part) for o in frames] for part in ("logits", "embedding"))
+                return Output(np.mean(logits, axis=0), np.mean(embeddings, axis=0))
+            return self._classifier(x.mean(axis=0, keepdims=True) if len(x) > 1 else x)
 
     def _embedded(self, clip: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         """Return `sequences` sequences of patches with positions added, each behind CLS, as one matrix."""

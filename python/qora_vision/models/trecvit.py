@@ -18,6 +18,7 @@ from qora_vision.layers import (
     TensorSpec,
     TransformerBlock,
     Workspace,
+    Workspaces,
     linear_specs,
     make_linear,
     make_norm,
@@ -225,6 +226,7 @@ class Trecvit:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._cls_row = named.floats("cls_token")  # it has no position
         self._positions = named.floats("pos_embed")
         self._embed = make_linear(engine, named.below("embed"))
@@ -248,6 +250,9 @@ class Trecvit:
 
     def new_state(self) -> TrecvitState:
         """Return the state before the first frame."""
+        return self._new_state(Workspace())
+
+    def _new_state(self, workspace: Workspace) -> TrecvitState:
         config, tokens = self.config, self.config.sequence_length
         past = (config.conv_width - 1) * tokens
         return TrecvitState(
@@ -255,7 +260,7 @@ class Trecvit:
             history=[np.zeros((past, config.recurrent_dim), np.float32) for _ in range(config.depth)],
             memory=[np.zeros((tokens, config.recurrent_dim), np.float32) for _ in range(config.depth)],
             total=np.zeros(config.representation_dim, np.float64),
-            workspace=Workspace(),
+            workspace=workspace,
         )
 
     def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
@@ -276,10 +281,11 @@ class Trecvit:
             If the clip has another shape or dtype.
         """
         check_clip(clip, self.config.clip_shape)
-        state = self.new_state()
-        for begin in range(0, len(clip), FRAMES_AT_ONCE):
-            self._advance(clip[begin : begin + FRAMES_AT_ONCE], state, on_block)
-        return self._classify(state)
+        with self._workspaces.lend() as workspace:
+            state = self._new_state(workspace)
+            for begin in range(0, len(clip), FRAMES_AT_ONCE):
+                self._advance(clip[begin : begin + FRAMES_AT_ONCE], state, on_block)
+            return self._classify(state)
 
     def step(self, frames: FloatArray, state: TrecvitState) -> Output:
         """Go on with a stream: the result is what `forward` gives for all frames since the state was new.

@@ -19,6 +19,7 @@ from qora_vision.layers import (
     TensorSpec,
     TransformerBlock,
     Workspace,
+    Workspaces,
     linear_specs,
     make_linear,
     make_norm,
@@ -232,6 +233,7 @@ class VideoSwin:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._embed = make_linear(engine, named.below("embed"))
         self._embed_norm = make_norm(named.below("embed_norm"), config.norm_eps)
         whole = config.window_size
@@ -277,21 +279,21 @@ class VideoSwin:
             If the clip has another shape or dtype.
         """
         check_clip(clip, self.config.clip_shape)
-        workspace = Workspace()
-        x = self._embedded(clip, workspace)
-        number = 0
-        if on_block is not None:
-            on_block(number, x)
-        for stage, blocks in enumerate(self._stages):
-            if stage:
-                x = self._merges[stage - 1](x, workspace, self.config.grids[stage - 1])
-            for block in blocks:
-                x = block(x, workspace)
-                number += 1
-                if on_block is not None:
-                    on_block(number, x)
-        self._engine.layer_norm(x, self._norm, x)
-        return self._head(x.mean(axis=0, keepdims=True))
+        with self._workspaces.lend() as workspace:
+            x = self._embedded(clip, workspace)
+            number = 0
+            if on_block is not None:
+                on_block(number, x)
+            for stage, blocks in enumerate(self._stages):
+                if stage:
+                    x = self._merges[stage - 1](x, workspace, self.config.grids[stage - 1])
+                for block in blocks:
+                    x = block(x, workspace)
+                    number += 1
+                    if on_block is not None:
+                        on_block(number, x)
+            self._engine.layer_norm(x, self._norm, x)
+            return self._head(x.mean(axis=0, keepdims=True))
 
     def _embedded(self, clip: FloatArray, workspace: Workspace) -> FloatArray:
         """Return the tokens of the clip."""

@@ -18,7 +18,7 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
-    Workspace,
+    Workspaces,
     make_linear,
     make_norm,
     norm_specs,
@@ -79,6 +79,7 @@ class VideoMae:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._positions = sinusoids(config.sequence_length, config.embed_dim)
         self._embed = make_linear(engine, named.below("embed"))
         first_row_only = not config.mean_pooling
@@ -114,14 +115,15 @@ class VideoMae:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace, report = Workspace(), reporter(on_block)
-        x = workspace.floats("x", config.sequence_length, config.embed_dim)
-        engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
-        report(x)
-        x = self._blocks(x, workspace, report)
-        if config.mean_pooling:
-            x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
-        return self._classifier(x)
+        report = reporter(on_block)
+        with self._workspaces.lend() as workspace:
+            x = workspace.floats("x", config.sequence_length, config.embed_dim)
+            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
+            report(x)
+            x = self._blocks(x, workspace, report)
+            if config.mean_pooling:
+                x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+            return self._classifier(x)
 
 
 def sinusoids(length: int, dim: int) -> FloatArray:

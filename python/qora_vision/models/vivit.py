@@ -13,7 +13,7 @@ from qora_vision.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
-    Workspace,
+    Workspaces,
     make_linear,
     make_norm,
     norm_specs,
@@ -72,6 +72,7 @@ class Vivit:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         positions = named.floats("pos_embed")
         self._cls_row = named.floats("cls_token") + positions[0]
         self._positions = positions[1:]
@@ -104,10 +105,11 @@ class Vivit:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace, report = Workspace(), reporter(on_block)
-        x = workspace.floats("x", config.sequence_length, config.embed_dim)
-        x[0] = self._cls_row
-        engine.tubelet_embed(clip, config.tubelet_size, self._embed, x[1:], residual=self._positions)
-        report(x)
-        x = self._blocks(x, workspace, report)
-        return self._classifier(x)
+        report = reporter(on_block)
+        with self._workspaces.lend() as workspace:
+            x = workspace.floats("x", config.sequence_length, config.embed_dim)
+            x[0] = self._cls_row
+            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x[1:], residual=self._positions)
+            report(x)
+            x = self._blocks(x, workspace, report)
+            return self._classifier(x)

@@ -19,6 +19,7 @@ from qora_vision.layers import (
     TimeAttention,
     TransformerBlock,
     Workspace,
+    Workspaces,
     attend_over_time,
     make_linear,
     make_norm,
@@ -144,6 +145,7 @@ class VivitFactorisedAttention:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._positions = named.floats("pos_embed")
         self._embed = make_linear(engine, named.below("embed"))
         self._blocks = Blocks(engine, config.block, config.depth, named, kind=_BLOCKS[config.attention])
@@ -173,10 +175,11 @@ class VivitFactorisedAttention:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace, report = Workspace(), reporter(on_block)
-        x = workspace.floats("x", config.num_tubelets, config.embed_dim)
-        engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
-        report(x)
-        x = self._blocks(x, workspace, report, sequences=config.grid[0])
-        engine.layer_norm(x, self._norm, x)
-        return self._head(x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32))
+        report = reporter(on_block)
+        with self._workspaces.lend() as workspace:
+            x = workspace.floats("x", config.num_tubelets, config.embed_dim)
+            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
+            report(x)
+            x = self._blocks(x, workspace, report, sequences=config.grid[0])
+            engine.layer_norm(x, self._norm, x)
+            return self._head(x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32))

@@ -16,6 +16,7 @@ from qora_vision.layers import (
     Tensors,
     TensorSpec,
     Workspace,
+    Workspaces,
     make_linear,
     make_norm,
     norm_specs,
@@ -149,6 +150,7 @@ class VivitFactorisedEncoder:
         named = Tensors(tensors)
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._embed = make_linear(engine, named.below("embed"))
         self._spatial = Encoder(engine, config.block, config.depth, named, config.pooling)
         self._temporal = Encoder(
@@ -181,24 +183,25 @@ class VivitFactorisedEncoder:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace, report, cls = Workspace(), reporter(on_block), config.cls_tokens
+        report, cls = reporter(on_block), config.cls_tokens
         frames, dim, depth = config.grid[0], config.embed_dim, config.tubelet_size[0]
-        x = workspace.floats("x", frames * config.sequence_length, dim)
-        # The frames of tubelets are independent of each other up to the temporal encoder.
-        for t, rows in enumerate(np.split(x, frames)):
-            if self._spatial.cls_row is not None:
-                rows[0] = self._spatial.cls_row
-            part = clip[t * depth : (t + 1) * depth]
-            engine.tubelet_embed(
-                part, config.tubelet_size, self._embed, rows[cls:], residual=self._spatial.positions
-            )
-        report(x)
+        with self._workspaces.lend() as workspace:
+            x = workspace.floats("x", frames * config.sequence_length, dim)
+            # The frames of tubelets are independent of each other up to the temporal encoder.
+            for t, rows in enumerate(np.split(x, frames)):
+                if self._spatial.cls_row is not None:
+                    rows[0] = self._spatial.cls_row
+                part = clip[t * depth : (t + 1) * depth]
+                engine.tubelet_embed(
+                    part, config.tubelet_size, self._embed, rows[cls:], residual=self._spatial.positions
+                )
+            report(x)
 
-        y = workspace.floats("y", config.temporal_length, dim)
-        self._spatial(x, frames, workspace, y[cls:], report)
-        y[cls:] += self._temporal.positions
-        if self._temporal.cls_row is not None:
-            y[0] = self._temporal.cls_row
-        embedding = np.empty((1, dim), np.float32)
-        self._temporal(y, 1, workspace, embedding, report)
-        return self._head(embedding)
+            y = workspace.floats("y", config.temporal_length, dim)
+            self._spatial(x, frames, workspace, y[cls:], report)
+            y[cls:] += self._temporal.positions
+            if self._temporal.cls_row is not None:
+                y[0] = self._temporal.cls_row
+            embedding = np.empty((1, dim), np.float32)
+            self._temporal(y, 1, workspace, embedding, report)
+            return self._head(embedding)

@@ -20,6 +20,7 @@ from qora_vision.layers import (
     TensorSpec,
     TransformerBlock,
     Workspace,
+    Workspaces,
     linear_specs,
     make_linear,
     make_norm,
@@ -188,6 +189,7 @@ class Vjepa2:
         pooler = named.below("pooler")
         self.config = config
         self._engine = engine
+        self._workspaces = Workspaces()
         self._angles = rotary_angles(config.grid, config.block.head_dim)
         self._embed = make_linear(engine, named.below("embed"))
         self._blocks = Blocks(
@@ -223,14 +225,15 @@ class Vjepa2:
         """
         config, engine = self.config, self._engine
         check_clip(clip, config.clip_shape)
-        workspace, report = Workspace(), reporter(on_block)
-        x = workspace.floats("x", config.sequence_length, config.embed_dim)
-        engine.tubelet_embed(clip, config.tubelet_size, self._embed, x)
-        report(x)
-        self._blocks(x, workspace, report)
-        engine.layer_norm(x, self._norm, x)
-        self._pooler_blocks(x, workspace, report)
-        return self._head(self._pooler(x, workspace))
+        report = reporter(on_block)
+        with self._workspaces.lend() as workspace:
+            x = workspace.floats("x", config.sequence_length, config.embed_dim)
+            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x)
+            report(x)
+            self._blocks(x, workspace, report)
+            engine.layer_norm(x, self._norm, x)
+            self._pooler_blocks(x, workspace, report)
+            return self._head(self._pooler(x, workspace))
 
 
 def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> tuple[FloatArray, FloatArray]:
