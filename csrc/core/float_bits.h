@@ -1,4 +1,4 @@
-// Floats as their bits, in forms that compilers vectorise.
+// Floats as their bits, in forms that compilers vectorise and need no library for.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,20 @@ inline uint32_t to_bits(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     return bits;
+}
+
+// The exponent of a normal x > 0, floor(log2(x)), and 2^n for what is one.
+inline int exponent(double x) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, 8);
+    return static_cast<int>(bits >> 52) - 1023;
+}
+
+inline double power_of_two(int n) {
+    const uint64_t bits = static_cast<uint64_t>(n + 1023) << 52;
+    double x;
+    std::memcpy(&x, &bits, 8);
+    return x;
 }
 
 // Rounds to nearest even for |x| < 2^22.

@@ -288,7 +288,7 @@ QORA_INLINE void merge_row(const MergeArgs& m, int row, Product product) {
     const float keep = m.keep[row], gain = m.gain[row];
     for_each_wide<V>(m.cols, [=](auto w, int64_t i, auto) QORA_INLINE_BODY {
         using W = decltype(w);
-        const auto kept = W::mul(W::load(out + i), W::set(keep));
+        const auto kept = m.first ? W::set(0.0f) : W::mul(W::load(out + i), W::set(keep));
         W::store(out + i, W::fma(product(w, i), W::set(gain), kept));
     });
 }

@@ -85,11 +85,15 @@ using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_
 using ExpandFn = void (*)(const uint8_t* panel, int64_t groups, uint8_t* operand);
 constexpr int64_t stored_group_bytes(int64_t nr) { return nr * (kGroupSize / 2 + 2); }
 
-// Turns n float32 values into n_padded operand values (the rest zero). y is aligned to 64 bytes, n_padded a
-// multiple of 16. i8: bytes with a zero point, the range of the row and zero mapped to 0..255 or, where the
-// table's instructions take signed bytes, to -128..127 (q = round(x / scale) + zero_point; only the table's
-// own tiles read them).
-using EncodeRowFn = void (*)(const float* x, int64_t n, int64_t n_padded, void* y, RowScale* scale);
+// Rows that kernels for rows take side by side at most.
+constexpr int kMaxRowsTogether = 4;
+
+// Turns rows of n float32 values into rows of n_padded operand values (the rest zero), one behind the other.
+// y is aligned to 64 bytes, n_padded a multiple of 64. i8: bytes with a zero point, the range of the row and
+// zero mapped to 0..255 or, where the table's instructions take signed bytes, to -128..127 (q = round(x /
+// scale) + zero_point; only the table's own tiles read them).
+using EncodeRowsFn = void (*)(const float* const* x, int count, int64_t n, int64_t n_padded, void* y,
+                              RowScale* scales);
 
 // out[r][c] = act(dequantise(acc) + bias) + residual, for a tile of accumulators.
 struct EpilogueArgs {
@@ -148,14 +152,14 @@ struct ScoreBiasArgs {
 };
 using ScoreBiasFn = void (*)(const ScoreBiasArgs&);
 
-// out[r][c] = out[r][c] * keep[r] + (acc[r][c] + rest[r][c]) * gain[r]
+// out[r][c] = out[r][c] * keep[r] + (acc[r][c] + rest[r][c]) * gain[r], of the first block without out.
 struct MergeArgs {
     const void* acc;
     const void* rest;         // i16: null, or the second part of a block whose weights need two
     const float* weight_sum;  // [rows], read with `rest`
     ptrdiff_t acc_stride;
     int rows, cols;
-    bool integer;
+    bool integer, first;
     const float* keep;
     const float* gain;
     float* out;
@@ -198,9 +202,9 @@ using PackStepsFn = void (*)(const float* const* rows, int count, const float* o
 
 struct FamilyKernels {
     TileFn tile;
-    int mr;                  // rows of a tile
-    EncodeRowFn encode_row;  // null for i16, whose scales attention chooses
-    SoftmaxFn softmax;       // null for q4
+    int mr;                    // rows of a tile
+    EncodeRowsFn encode_rows;  // null for i16, whose scales attention chooses
+    SoftmaxFn softmax;         // null for q4
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
     ExpandFn expand;         // null where panels are stored as operands
@@ -220,8 +224,10 @@ struct KernelTable {
     // Zero point of i8 queries: 128 or, where the table's instructions take signed bytes on the left, 0.
     int i8_zero_point;
 
-    // y = (x - mean) / sqrt(var + eps) * gamma + beta, biased variance. y may be x.
-    void (*layer_norm)(const float* x, int64_t n, const float* gamma, const float* beta, float eps, float* y);
+    // For each row y = (x - mean) / sqrt(var + eps) * gamma + beta, biased variance, or, where beta is null,
+    // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.
+    void (*norm_rows)(const float* const* x, int count, int64_t n, const float* gamma, const float* beta,
+                      float eps, float* const* y);
     void (*epilogue)(const EpilogueArgs&);
     void (*merge)(const MergeArgs&);
     void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
@@ -243,8 +249,6 @@ struct KernelTable {
     void (*ranges)(const float* const* rows, int count, int64_t n, float* low, float* high);
     // panel[step][r] = rows[r][step], dwords: rows become columns of a panel nr wide.
     void (*transpose)(const uint8_t* const* rows, int count, int64_t steps, uint8_t* panel, int64_t nr);
-    // y = x / sqrt(mean(x²) + eps) * gamma. y may be x.
-    void (*rms_norm)(const float* x, int64_t n, const float* gamma, float eps, float* y);
     // y[i] = bias[i] + sum over taps of weight[tap][i] * taps[tap][i].
     void (*causal_conv)(const float* const* taps, int count, const float* weight, const float* bias,
                         int64_t n, float* y);

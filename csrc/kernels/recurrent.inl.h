@@ -1,4 +1,4 @@
-// Row kernels of gated linear recurrences: RMS norm, a causal convolution over time, one step of the RG-LRU.
+// Row kernels of gated linear recurrences: a causal convolution over time, one step of the RG-LRU.
 #pragma once
 
 #include <math.h>
@@ -11,24 +11,6 @@
 
 namespace qora {
 namespace {
-
-template <class V>
-void rms_norm(const float* x, int64_t n, const float* gamma, float eps, float* y) {
-    using Sums = WideOf<V>;
-    auto squares = Sums::set(0.0f);
-    for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
-        using W = decltype(w);
-        const auto v = load_lanes<W>(x + i, lanes);
-        auto& sum = part_of<W>(squares);
-        sum = W::fma(v, v, sum);
-    });
-    const float inverse = 1.0f / sqrtf(Sums::sum(squares) / static_cast<float>(n) + eps);
-    for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
-        using W = decltype(w);
-        const auto v = W::mul(load_lanes<W>(x + i, lanes), W::set(inverse));
-        store_lanes<W>(y + i, W::mul(v, load_lanes<W>(gamma + i, lanes)), lanes);
-    });
-}
 
 template <class V>
 void causal_conv(const float* const* taps, int count, const float* weight, const float* bias, int64_t n,

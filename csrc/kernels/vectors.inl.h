@@ -101,18 +101,17 @@ inline void for_each_vector(int64_t n, Body body) {
     if (i < n) body(i, static_cast<int>(n - i));
 }
 
-// Calls body(w, i, lanes) for [0, n) in steps of w's width, w being WideOf<V> as long as there is enough for
-// it, and V from there.
-template <class V, class Body>
+// Calls body(w, i, lanes) for [0, n) in steps of w's width, w being W as long as there is enough for it, and
+// V from there.
+template <class V, class W = WideOf<V>, class Body>
 QORA_INLINE void for_each_wide(int64_t n, Body body) {
-    using W = WideOf<V>;
     int64_t i = 0;
     for (; i + W::kWidth <= n; i += W::kWidth) body(W{}, i, AllLanes<W>{});
     for (; i + V::kWidth <= n; i += V::kWidth) body(V{}, i, AllLanes<V>{});
     if (i < n) body(V{}, i, static_cast<int>(n - i));
 }
 
-// The part of a WideOf accumulator that a body of width W adds to.
+// The part of a Wide accumulator that a body of width W adds to.
 template <class W, class Sums>
 inline auto& part_of(Sums& sums) {
     if constexpr (sizeof(Sums) == sizeof(typename W::F))

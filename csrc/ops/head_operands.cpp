@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/float_bits.h"
 #include "core/prefetch.h"
 
 namespace qora {
@@ -143,10 +144,8 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
 
 // Rows as dwords of a float family.
 void encode_floats(const HeadLayout& l, const float* const* rows, int count, uint8_t* to) {
-    const int64_t padded = round_up(l.head_dim, 64);
-    RowScale unused;
-    for (int r = 0; r < count; ++r, to += padded * family_bytes(l.family))
-        l.kernels.encode_row(rows[r], l.head_dim, padded, to, &unused);
+    RowScale unused[kPackRows];
+    l.kernels.encode_rows(rows, count, l.head_dim, round_up(l.head_dim, 64), to, unused);
 }
 
 // Rows as dwords of i16, each times its factor, or of i8, channels' offsets taken off before. What is behind
@@ -178,11 +177,9 @@ QueryScale word_query(float length, float unit, double limit, bool biased) {
     const double one = 1 << kI16ScoreBits, steps = unit * one, size = length * steps;
     if (!std::isfinite(size)) return {0.0f, std::numeric_limits<float>::quiet_NaN(), 0, 0};
     if (!(size > 0.0)) return {0.0f, static_cast<float>(1.0 / one), 0, 0};
-    int shift;
-    std::frexp(limit / size, &shift);  // limit / size = part * 2^shift, 1/2 <= part < 1
-    shift = std::min(shift - 1, 31);
+    int shift = std::min(exponent(limit / size), 31);
     if (biased && shift < 1) --shift;
-    const double power = std::ldexp(1.0, shift);
+    const double power = power_of_two(shift);
     return {static_cast<float>(steps * power), static_cast<float>(1.0 / (power * one)), shift, 0};
 }
 
@@ -191,9 +188,9 @@ QueryScale word_query(float length, float unit, double limit, bool biased) {
 QueryScale byte_query(float max, float unit) {
     const float step = integer_step(max, kI8Limit), score = unit * step;
     if (!std::isfinite(score)) return {1.0f / step, score, 0, 0};
-    int power;
-    const double part = std::frexp(static_cast<double>(score) * (1 << kI8ScoreBits), &power);
-    const int word_factor = std::min(static_cast<int>(part * 32768.0 + 0.5), 32767);
+    const double steps = static_cast<double>(score) * (1 << kI8ScoreBits);
+    const int power = exponent(steps) + 1;
+    const int word_factor = std::min(static_cast<int>(steps * power_of_two(15 - power) + 0.5), 32767);
     // A larger shift leaves nothing of any score.
     return {1.0f / step, score, std::min(-power, 31), static_cast<int16_t>(word_factor)};
 }
@@ -213,7 +210,8 @@ EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit
     std::fill(shifts, shifts + q.count, 0);
     std::fill(word_factors, word_factors + q.count, int16_t{0});
     std::fill(zeros, zeros + dim, 0.0f);
-    if (family_is_integer(l.family)) std::memset(to, 0, static_cast<size_t>(q.count * stride));
+    if (family_is_integer(l.family) && dim < padded)
+        std::memset(to, 0, static_cast<size_t>(q.count * stride));
     FloatRows(l, q).each([&](const float* const* at, int64_t first, int count) {
         uint8_t* rows = to + first * stride;
         if (!family_is_integer(l.family)) return encode_floats(l, at, count, rows);
@@ -243,7 +241,8 @@ void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
     FloatRows keys(l, k);
     const KeyScale scale(l, keys);
     head.key_scale = scale.step;
-    if (family_is_integer(l.family)) std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));
+    if (family_is_integer(l.family) && dim % 64 != 0)
+        std::memset(encoded, 0, static_cast<size_t>(nr * row_bytes));
     float factors[kPackRows];
     std::fill(factors, factors + nr, 1.0f / scale.step);
     int column_of[kPackRows];

@@ -21,7 +21,7 @@ constexpr int64_t kItemsPerThread = 4;
 
 // A thread's scratch. It outlives the op, so that the pages of large buffers are faulted in once.
 struct Scratch {
-    Buffer row, operands, scales, panel, parts, accumulators, hidden;
+    Buffer rows, operands, scales, panel, parts, accumulators, hidden;
 };
 
 Scratch& scratch() {
@@ -46,16 +46,20 @@ Operands encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNo
     const KernelTable& table = weight.table();
     const int64_t k = weight.in_features(), padded = round_up(k, 64), rows = end - begin;
     const int64_t stride = padded * family_bytes(weight.family());
-    float* row_scratch = s.row.ensure<float>(2 * padded);
     auto* data = s.operands.ensure<uint8_t>(rows * stride);
     auto* scales = s.scales.ensure<RowScale>(rows);
-    for (int64_t r = 0; r < rows; ++r) {
-        const float* row = x.row(table, begin + r, row_scratch);
+    auto* some = s.rows.ensure<float>(kMaxRowsTogether * padded);
+    const float* from[kMaxRowsTogether];
+    float* to[kMaxRowsTogether];
+    for (int i = 0; i < kMaxRowsTogether; ++i) to[i] = some + i * padded;
+    for (int64_t r = 0; r < rows; r += kMaxRowsTogether) {
+        const int count = static_cast<int>(std::min<int64_t>(kMaxRowsTogether, rows - r));
+        for (int i = 0; i < count; ++i) from[i] = x.row(table, begin + r + i, to[i]);
         if (norm.gamma != nullptr) {
-            normalise_row(table, row, k, norm, row_scratch + padded);
-            row = row_scratch + padded;
+            table.norm_rows(from, count, k, norm.gamma, norm.beta, norm.eps, to);
+            std::copy(to, to + count, from);
         }
-        weight.kernels().encode_row(row, k, padded, data + r * stride, scales + r);
+        weight.kernels().encode_rows(from, count, k, padded, data + r * stride, scales + r);
     }
     return {data, stride, scales, rows};
 }
@@ -75,16 +79,15 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
     const KernelTable& table = weight.table();
     const FamilyKernels& kernels = weight.kernels();
     const int64_t nr = table.nr, slice = slice_steps(table);
-    // Sums that are complete after one pass go through one tile's accumulators, which stay in the L1. A
-    // vector may be read from any column: one row more than is used.
-    const bool one_pass = weight.steps() <= slice;
-    const int64_t acc_rows = one_pass ? kernels.mr : round_up(a.rows, kernels.mr);
-    auto* acc = s.accumulators.ensure<uint8_t>((acc_rows + 1) * nr * 4);
+    // A vector may be read from any column: one row more than is used.
+    auto* acc = s.accumulators.ensure<uint8_t>((a.rows + 1) * nr * 4);
     auto* parts = s.parts.ensure<OutputPart>(nr);
     const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype)),
                   row_bytes = out.row_stride * out_bytes;
 
     EpilogueArgs e{};
+    e.rows = static_cast<int>(a.rows);
+    e.row_scale = a.scales;
     e.acc_stride = nr;
     e.integer = family_is_integer(weight.family());
     e.activation = epilogue.activation;
@@ -114,31 +117,30 @@ void multiply(const Operands& a, const PackedLinear& weight, int64_t first, int6
                 kernels.expand(b, steps / kGroupSteps, expanded);
                 b = expanded;
             }
-            const bool complete = step + steps == weight.steps();
+            const bool last_slice = step + steps == weight.steps();
             const ptrdiff_t ahead = ceil_div(share, steps);
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
-                e.rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
+                const int rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
                 // Lines that the epilogue will write: asked for while the tile computes, they need not be
                 // waited for.
-                for (int64_t i = r; complete && i < r + e.rows; ++i)
+                for (int64_t i = r; last_slice && i < r + rows; ++i)
                     prefetch_write(parts->out + i * row_bytes,
                                    parts->out + i * row_bytes + parts->columns * out_bytes);
-                uint8_t* sums = one_pass ? acc : acc + r * nr * 4;
-                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, e.rows, sums, nr * 4,
+                uint8_t* sums = acc + r * nr * 4;
+                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, rows, sums, nr * 4,
                              {step > 0 ? sums : nullptr, nr * 4}, {upcoming, ahead});
                 upcoming += share;
-                for (const OutputPart* part = parts; complete && part < parts_end; ++part) {
-                    e.acc = sums + (part->column - p * nr) * 4;
-                    e.row_scale = a.scales + r;
-                    e.cols = part->columns;
-                    e.col_scale = weight.col_scale() + part->column;
-                    e.col_sum = weight.col_sum() + part->column;
-                    e.bias = weight.bias() + part->column;
-                    e.residual = part->residual == nullptr ? nullptr : part->residual + r * e.residual_stride;
-                    e.out = part->out + r * row_bytes;
-                    table.epilogue(e);
-                }
             }
+        }
+        for (const OutputPart* part = parts; part < parts_end; ++part) {
+            e.acc = acc + (part->column - p * nr) * 4;
+            e.cols = part->columns;
+            e.col_scale = weight.col_scale() + part->column;
+            e.col_sum = weight.col_sum() + part->column;
+            e.bias = weight.bias() + part->column;
+            e.residual = part->residual;
+            e.out = part->out;
+            table.epilogue(e);
         }
     }
 }

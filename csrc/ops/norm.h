@@ -13,16 +13,8 @@ struct RowNorm {
     float eps = 0.0f;
 };
 
-// One row of n values: (x - mean) / sqrt(var + eps) * gamma + beta, or x / sqrt(mean(x²) + eps) * gamma.
-inline void normalise_row(const KernelTable& table, const float* x, int64_t n, const RowNorm& norm,
-                          float* out) {
-    if (norm.beta != nullptr)
-        table.layer_norm(x, n, norm.gamma, norm.beta, norm.eps, out);
-    else
-        table.rms_norm(x, n, norm.gamma, norm.eps, out);
-}
-
-// The same for each row; float32, out may be x. `op` names the caller in errors.
+// Each row: (x - mean) / sqrt(var + eps) * gamma + beta, or x / sqrt(mean(x²) + eps) * gamma. Float32, out
+// may be x. `op` names the caller in errors.
 void normalise(const char* op, const KernelTable& table, const ConstMatrix& x, const RowNorm& norm,
                const Matrix& out, int num_threads);
 

@@ -94,7 +94,6 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                 static_cast<size_t>(mr * weight_stride));  // what is behind the last key is finite
     std::fill(reference, reference + rows, kNoScore);
     std::fill(running_sum, running_sum + rows, 0.0f);
-    std::fill(output, output + rows * width, 0.0f);
 
     SoftmaxArgs softmax{};
     softmax.scores = scores;
@@ -159,7 +158,8 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                                  key_steps - first_steps, tile_rows, rest, value_nr * 4, {nullptr, 0},
                                  {panel, 0});
                 table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, value_nr,
-                             tile_rows, static_cast<int>(value_nr), integer, keep, gain, to, width});
+                             tile_rows, static_cast<int>(value_nr), integer, key == 0, keep, gain, to,
+                             width});
             }
         }
         block += block_keys / nr * l.key_panel_bytes;
