@@ -11,8 +11,6 @@ from bounds import BF16_U, EXP2_3, EXP2_6, TINY, Bounded, U, as_bf16, exactly, s
 from numpy.typing import NDArray
 from reference import Floats
 
-# csrc/ops/streaming_attention.cpp: keys whose weights are rounded relative to their common maximum.
-BLOCK_KEYS = 256
 # csrc/kernels/kernel_table.h: attention in the integer families. Largest stored value and weight, steps of a
 # score to an octave. The weights of i8 are signed bytes on ARM.
 VALUE_LIMIT = {"i16": 1448, "i8": 127}
@@ -24,6 +22,12 @@ EXP2_WORDS = {"i16": 1.6e-4, "i8": 3e-4}
 # i8 cuts them off to words of less than a step, multiplies by a factor that is 2^-15 off at most (half a step
 # of sixteen octaves), and rounds.
 CUT_OFF = {"i16": 0.5, "i8": 1.5}
+
+
+def block_of_keys(family: str, keys: int) -> int:
+    """Keys whose weights are rounded relative to their common maximum: csrc/ops/streaming_attention.cpp."""
+    panels = math.ceil(keys / 64)
+    return math.ceil(panels / math.ceil(panels / (4 if family == "i8" else 8))) * 64
 
 
 def _operand(family: str, x: NDArray, axis: int, model: bool) -> Bounded:
@@ -132,7 +136,8 @@ def head(
 
     top = scores.max(axis=1, keepdims=True)
     p = np.exp2(scores - top)
-    blocks = -(-keys // BLOCK_KEYS)
+    block = block_of_keys(family, keys)
+    blocks = math.ceil(keys / block)
     # 2^x of the score and, for each block that follows, of the correction.
     relative = (blocks + 1) * (EXP2_6 + 2 * U)
     if family == "f32":
@@ -146,7 +151,7 @@ def head(
     p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2.0**-64
     if family in WEIGHT_ONE:
         # Half a step of an integer weight, which is relative to the maximum of the block.
-        starts = np.arange(0, keys, BLOCK_KEYS)
+        starts = np.arange(0, keys, block)
         block_top = np.maximum.reduceat(scores, starts, axis=1).repeat(np.diff([*starts, keys]), axis=1)
         p_error = p_error + 0.5 / (WEIGHT_ONE[family] - 1) * np.exp2(
             np.minimum(block_top - top + 2 * error, 64.0)

@@ -16,7 +16,7 @@ from qora_vision import _core
 
 pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", ATTENTION_FAMILIES)]
 
-# (batch, heads, queries, keys, head_dim). Queries are taken 96 at a time, keys 256, products of 64.
+# (batch, heads, queries, keys, head_dim). Queries are taken 96 at a time, keys up to 512, products of 64.
 SHAPES = [
     (1, 1, 1, 1, 8),
     (1, 2, 2, 2, 1),
@@ -28,7 +28,9 @@ SHAPES = [
     (1, 1, 95, 256, 64),
     (1, 2, 97, 257, 8),
     (2, 1, 193, 31, 24),
+    (1, 1, 4, 512, 80),
     (1, 1, 4, 513, 80),
+    (1, 2, 7, 1025, 24),
     (1, 1, 6, 127, 130),
 ]
 
@@ -194,7 +196,7 @@ def test_zeros(isa: str, family: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 0.01, 1.0, 30.0])
 def test_flat_and_peaked_scores(isa: str, family: str, scale: float) -> None:
-    heads = fused(np.random.default_rng(38), (1, 1, 9, 330, 24))
+    heads = fused(np.random.default_rng(38), (1, 1, 9, 500, 24))
     check(isa, family, heads, f"scale {scale}", scale)
 
 
@@ -203,8 +205,9 @@ def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
     rng = np.random.default_rng(39)
     q, k, v = (np.ascontiguousarray(a) for a in fused(rng, (1, 1, 6, 600, 16)))
     q[...] = np.abs(q) * 40 + 20
-    for winner in (0, 255, 256, 599):
-        k[...] = -np.abs(k) * 40
+    far_below = -np.abs(k) * 40
+    for winner in (0, 255, 256, 319, 320, 599):
+        k[...] = far_below
         k[0, winner] = 100
         got = check(isa, family, (q, k, v), f"winner {winner}", 1.0)
         winning = np.abs(v[0, winner, 0])
@@ -272,11 +275,12 @@ def test_a_dominant_key_with_a_broad_tail(isa: str, family: str, where: int) -> 
     v[0, where, 0, :2] = 1, 0
     got = check(isa, family, (q, k, v), "broad tail", 1.0)
     share = 0.3 / 1.3
-    # In the block of the dominant key 255 weights are rounded, to half a unit each, or to nothing where they
-    # are smaller; bf16 scores are 2^-8 off.
-    unit = {"f32": 0.0, "bf16": 0.02, "i16": 256 * 0.5 / attention_bounds.WEIGHT_ONE["i16"], "i8": 256e-4}[
-        family
-    ]
+    # In the block of the dominant key all other weights are rounded, to half a unit each, or to nothing where
+    # they are smaller; bf16 scores are 2^-8 off.
+    block = attention_bounds.block_of_keys(family, keys)
+    unit = {"f32": 0.0, "bf16": 0.02, "i16": block * 0.5 / attention_bounds.WEIGHT_ONE["i16"]}.get(
+        family, block * 1e-4
+    )
     slack = unit / 1.3 + np.log(1e4) * (bounds.BF16_U if family == "bf16" else 1e-3) * share
     assert np.abs(got[:, 1] - share).max() <= slack
 

@@ -304,21 +304,21 @@ void merge(const MergeArgs& m) {
         // Whether a row's parts are added as integers depends on that row alone: its result does not change
         // with those beside it.
         const auto* acc = static_cast<const int32_t*>(m.acc) + r * m.acc_stride;
-        const auto* rest = static_cast<const int32_t*>(m.rest) + (m.rest == nullptr ? 0 : r * m.acc_stride);
-        if (m.rest == nullptr)
+        if (m.parts == 1 || m.weight_sum[r] <= kI16WeightSum)
             merge_row<V>(m, r, [=](auto w, int64_t i) {
                 using W = decltype(w);
-                return W::to_float(W::load_i(acc + i));
-            });
-        else if (m.weight_sum[r] <= kI16WeightSum)
-            merge_row<V>(m, r, [=](auto w, int64_t i) {
-                using W = decltype(w);
-                return W::to_float(W::add_i(W::load_i(acc + i), W::load_i(rest + i)));
+                auto sum = W::load_i(acc + i);
+                for (int part = 1; part < m.parts; ++part)
+                    sum = W::add_i(sum, W::load_i(acc + part * m.part_stride + i));
+                return W::to_float(sum);
             });
         else
             merge_row<V>(m, r, [=](auto w, int64_t i) {
                 using W = decltype(w);
-                return W::add(W::to_float(W::load_i(acc + i)), W::to_float(W::load_i(rest + i)));
+                auto sum = W::to_float(W::load_i(acc + i));
+                for (int part = 1; part < m.parts; ++part)
+                    sum = W::add(sum, W::to_float(W::load_i(acc + part * m.part_stride + i)));
+                return sum;
             });
     }
 }

@@ -152,11 +152,13 @@ struct ScoreBiasArgs {
 };
 using ScoreBiasFn = void (*)(const ScoreBiasArgs&);
 
-// out[r][c] = out[r][c] * keep[r] + (acc[r][c] + rest[r][c]) * gain[r], of the first block without out.
+// out[r][c] = out[r][c] * keep[r] + (sum of acc[part][r][c] over parts) * gain[r], of the first block without
+// out.
 struct MergeArgs {
     const void* acc;
-    const void* rest;         // i16: null, or the second part of a block whose weights need two
-    const float* weight_sum;  // [rows], read with `rest`
+    int parts;                // i16: those of a block whose weights are too large for one sum, else 1
+    ptrdiff_t part_stride;    // elements
+    const float* weight_sum;  // [rows], read where there are several parts
     ptrdiff_t acc_stride;
     int rows, cols;
     bool integer, first;
@@ -194,11 +196,11 @@ struct ShortAttentionArgs {
 // Queries that short_attention takes together.
 constexpr int kShortRows = 4;
 
-// Rows of values as steps of a right operand: panel[row / kr][channel] holds kr rows of a channel, of i16
-// times factors[channel], of i8 with offsets[channel] taken off before; zero behind n channels up to nr and
-// behind the last row.
-using PackStepsFn = void (*)(const float* const* rows, int count, const float* offsets, const float* factors,
-                             int64_t n, uint8_t* panel, int64_t nr);
+// n channels of rows of values, from `first` on, as steps of a right operand: panel[row / kr][channel -
+// first] holds kr rows of a channel, of i16 times factors[channel], of i8 with offsets[channel] taken off
+// before; zero behind them up to nr and behind the last row.
+using PackStepsFn = void (*)(const float* const* rows, int count, int64_t first, int64_t n,
+                             const float* offsets, const float* factors, uint8_t* panel, int64_t nr);
 
 struct FamilyKernels {
     TileFn tile;

@@ -34,19 +34,27 @@ void transpose(const uint8_t* const* rows, int count, int64_t steps, uint8_t* pa
         for (int64_t step = 0; step < steps; ++step) to[step * nr + row] = *at(row, step);
 }
 
-template <class V>
-inline float sum_of_squares(const float* x, int64_t n, float scale) {
-    auto squares = V::set(0.0f);
+// Sums of squares of Rows rows times `scale`: side by side, because each is a chain.
+template <class V, int Rows>
+inline void sums_of_squares(const float* const* rows, int64_t n, float scale, float* y) {
+    typename V::F squares[Rows];
+    for (int r = 0; r < Rows; ++r) squares[r] = V::set(0.0f);
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
-        const auto v = V::mul(load_lanes<V>(x + i, lanes), V::set(scale));
-        squares = V::fma(v, v, squares);
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            const auto v = V::mul(load_lanes<V>(rows[r] + i, lanes), V::set(scale));
+            squares[r] = V::fma(v, v, squares[r]);
+        }
     });
-    return V::sum(squares);
+    for (int r = 0; r < Rows; ++r) y[r] = V::sum(squares[r]);
 }
 
 template <class V>
 void norms(const float* const* rows, int count, int64_t n, float* y) {
-    for (int r = 0; r < count; ++r) y[r] = sum_of_squares<V>(rows[r], n, 1.0f);
+    int first = 0;
+    for (; first + kMaxRowsTogether <= count; first += kMaxRowsTogether)
+        sums_of_squares<V, kMaxRowsTogether>(rows + first, n, 1.0f, y + first);
+    for (; first < count; ++first) sums_of_squares<V, 1>(rows + first, n, 1.0f, y + first);
     for_each_vector<V>(count, [&](int64_t r, int lanes) {
         store_lanes<V>(y + r, V::sqrt(load_lanes<V>(y + r, lanes)), lanes);
     });
@@ -54,7 +62,8 @@ void norms(const float* const* rows, int count, int64_t n, float* y) {
     for (int r = 0; r < count; ++r) {
         if (y[r] > 1e-15f && y[r] < 1e18f) continue;
         const float scale = y[r] < 1.0f ? 0x1p60f : 0x1p-80f;
-        y[r] = sqrtf(sum_of_squares<V>(rows[r], n, scale)) / scale;
+        sums_of_squares<V, 1>(rows + r, n, scale, y + r);
+        y[r] = sqrtf(y[r]) / scale;
     }
 }
 
@@ -144,17 +153,18 @@ struct I8Quads {
 
 // The PackStepsFn of families with several values to a dword.
 template <class V, class Dwords>
-void pack_dwords(const float* const* rows, int count, const float* offsets, const float* factors, int64_t n,
-                 uint8_t* panel, int64_t nr) {
+void pack_dwords(const float* const* rows, int count, int64_t first, int64_t n, const float* offsets,
+                 const float* factors, uint8_t* panel, int64_t nr) {
     for (int r = 0; r < count; r += Dwords::kRows, panel += nr * 4) {
         auto* to = reinterpret_cast<int32_t*>(panel);
         for_each_vector<V>(n, [&](int64_t i, int lanes) {
-            const auto offset = load_lanes<V>(offsets + i, lanes), factor = load_lanes<V>(factors + i, lanes);
+            const auto offset = load_lanes<V>(offsets + first + i, lanes);
+            const auto factor = load_lanes<V>(factors + first + i, lanes);
             typename V::I values[Dwords::kRows];
             QORA_UNROLL
             for (int k = 0; k < Dwords::kRows; ++k)
                 values[k] = r + k < count
-                                ? Dwords::value(load_lanes<V>(rows[r + k] + i, lanes), offset, factor)
+                                ? Dwords::value(load_lanes<V>(rows[r + k] + first + i, lanes), offset, factor)
                                 : V::set_i(0);
             V::store_i(to + i, Dwords::dword(values));
         });
@@ -164,12 +174,12 @@ void pack_dwords(const float* const* rows, int count, const float* offsets, cons
 }
 
 template <class V>
-void pack_floats(const float* const* rows, int count, const float*, const float*, int64_t n, uint8_t* panel,
-                 int64_t nr) {
+void pack_floats(const float* const* rows, int count, int64_t first, int64_t n, const float*, const float*,
+                 uint8_t* panel, int64_t nr) {
     for (int r = 0; r < count; ++r, panel += nr * 4) {
         auto* to = reinterpret_cast<float*>(panel);
         for_each_vector<V>(
-            n, [&](int64_t i, int lanes) { V::store(to + i, load_lanes<V>(rows[r] + i, lanes)); });
+            n, [&](int64_t i, int lanes) { V::store(to + i, load_lanes<V>(rows[r] + first + i, lanes)); });
         for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < nr; i += V::kWidth)
             V::store(to + i, V::set(0.0f));
     }

@@ -47,9 +47,14 @@ class FloatRows {
     const float* const* from(int64_t first, int64_t count) {
         const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
         const int64_t last = rows_.count - 1;
-        for (int64_t i = 0; i < count; ++i)
-            at_[i] =
-                float_row(l_.table, rows_, l_.head_dim, std::min(first + i, last), buffer_ + i * l_.head_dim);
+        if (rows_.dtype == DType::kF32 && rows_.order == nullptr) {
+            const auto* row = reinterpret_cast<const float*>(rows_.at(first));
+            for (int64_t i = 0; i < count; ++i, row += first + i <= last ? rows_.stride : 0) at_[i] = row;
+        } else {
+            for (int64_t i = 0; i < count; ++i)
+                at_[i] = float_row(l_.table, rows_, l_.head_dim, std::min(first + i, last),
+                                   buffer_ + i * l_.head_dim);
+        }
         for (int64_t i = first + count; apart_ && i <= std::min(first + 2 * count - 1, last); ++i)
             prefetch(rows_.at(i), rows_.at(i) + bytes);
         return at_;
@@ -275,11 +280,8 @@ void pack_values(const HeadLayout& l, const HeadRows& v, PackedHead& head) {
         const float* const* rows = values.from(key, count);
         for (int64_t p = 0; p < l.d_panels; ++p) {
             const int64_t first = p * l.value_nr;
-            const float* of_panel[kPackRows];
-            for (int i = 0; i < count; ++i) of_panel[i] = rows[i] + first;
-            l.kernels.pack_steps(of_panel, count, head.value_offsets + first, factors + first,
-                                 std::min(l.value_nr, dim - first),
-                                 head.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
+            l.kernels.pack_steps(rows, count, first, std::min(l.value_nr, dim - first), head.value_offsets,
+                                 factors, head.values + p * l.value_panel_bytes + key / kr * l.value_nr * 4,
                                  l.value_nr);
         }
     }

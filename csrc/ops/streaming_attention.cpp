@@ -10,9 +10,13 @@
 namespace qora {
 namespace {
 
-// Keys that share a softmax step; a multiple of every tile's columns. Integer products limit it.
-constexpr int64_t kBlockKeys = 512, kIntegerBlockKeys = 256;
-static_assert(kIntegerBlockKeys <= 2 * kI16ProductKeys, "a block of weights needs more than two parts");
+// Keys that share a softmax step: at most so many, whole panels of every table, shared out evenly. What is
+// done once for each block, such as merging it, takes time; but integer weights are rounded in proportion to
+// the largest of their block, bytes most of all.
+int64_t block_of_keys(const HeadLayout& l) {
+    const int64_t most = l.family == Family::kI8 ? 4 : 8, panels = ceil_div(l.key_rows, 64);
+    return ceil_div(panels, ceil_div(panels, most)) * 64;
+}
 
 struct Scratch {
     Buffer scales, shifts, scores, weights, state, output, products;
@@ -61,7 +65,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     const KernelTable& table = l.table;
     const int64_t nr = table.nr, mr = l.kernels.mr, kr = family_kr(l.family), rows = q.count;
     const bool integer = family_is_integer(l.family), corrected = l.family == Family::kI8;
-    const int64_t block_keys = integer ? kIntegerBlockKeys : kBlockKeys;
+    const int64_t block_keys = block_of_keys(l);
     const int64_t value_nr = l.value_nr, width = l.d_panels * value_nr,
                   weight_stride = block_keys * family_bytes(l.family);
 
@@ -81,8 +85,8 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     }
 
     auto* scores = s.scores.ensure<uint8_t>(mr * block_keys * 4);
-    auto* products = s.products.ensure<uint8_t>(2 * mr * value_nr * 4);
-    uint8_t* rest = products + mr * value_nr * 4;
+    const int64_t part_steps = kI16ProductKeys / kr, part_bytes = mr * value_nr * 4;
+    auto* products = s.products.ensure<uint8_t>(ceil_div(block_keys, kI16ProductKeys) * part_bytes);
     auto* weights = s.weights.ensure<uint8_t>(mr * weight_stride);
     auto* output = s.output.ensure<float>(rows * width);
     auto* reference = s.state.ensure<float>(2 * rows + 3 * mr);
@@ -142,7 +146,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             const bool whole =
                 l.family != Family::kI16 ||
                 std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
-            const int64_t first_steps = whole ? key_steps : std::min(key_steps, kI16ProductKeys / kr);
+            const int64_t parts = whole ? 1 : ceil_div(key_steps, part_steps);
             for (int64_t p = 0; p < l.d_panels; ++p) {
                 const uint8_t* panel = values + p * l.value_panel_bytes;
                 float* to = output + r * width + p * value_nr;
@@ -151,13 +155,13 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                                  {key > 0 ? to : nullptr, width * 4}, {panel, 0});
                     continue;
                 }
-                l.value_tile(weights, weight_stride, panel, first_steps, tile_rows, products, value_nr * 4,
-                             {nullptr, 0}, {panel, 0});
-                if (first_steps < key_steps)
-                    l.value_tile(weights + first_steps * 4, weight_stride, panel + first_steps * value_nr * 4,
-                                 key_steps - first_steps, tile_rows, rest, value_nr * 4, {nullptr, 0},
-                                 {panel, 0});
-                table.merge({products, first_steps < key_steps ? rest : nullptr, weight_sum, value_nr,
+                for (int64_t part = 0; part < parts; ++part) {
+                    const int64_t step = part * part_steps;
+                    l.value_tile(weights + step * 4, weight_stride, panel + step * value_nr * 4,
+                                 parts == 1 ? key_steps : std::min(part_steps, key_steps - step), tile_rows,
+                                 products + part * part_bytes, value_nr * 4, {nullptr, 0}, {panel, 0});
+                }
+                table.merge({products, static_cast<int>(parts), part_bytes / 4, weight_sum, value_nr,
                              tile_rows, static_cast<int>(value_nr), integer, key == 0, keep, gain, to,
                              width});
             }
