@@ -27,7 +27,7 @@ from model_bounds import (
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.layers import Workspace, Workspaces
+from qora_vision.layers import Tensors, Workspace, Workspaces
 from qora_vision.loading import LoadedModel, import_checkpoint
 from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer import TimesformerConfig
@@ -290,6 +290,25 @@ def test_buffers_begin_cache_lines_and_are_kept() -> None:
         assert array.flags.c_contiguous
         assert array.ctypes.data % 64 == 0
         assert workspace.floats(name, *shape) is array
+
+
+def test_a_buffer_is_one_place_whatever_its_shape() -> None:
+    workspace = Workspace()
+    whole = workspace.floats("x", 40, 32)
+    part = workspace.floats("x", 20, 32)
+    assert np.shares_memory(whole, part)
+    assert workspace.floats("x", 64, 20) is not part
+    assert not np.shares_memory(workspace.floats("y", 20, 32), part)
+    larger = workspace.floats("x", 41, 32)
+    assert larger.shape == (41, 32)
+    assert np.shares_memory(larger, workspace.floats("x", 40, 32))
+
+
+def test_floats_of_a_model_are_no_views_of_its_file() -> None:
+    stored = np.ones((2, 3), np.float32)
+    floats = Tensors({"a.weight": stored}, "a.").floats("weight")
+    assert np.array_equal(floats, stored)
+    assert not np.shares_memory(floats, stored)
 
 
 def test_a_pass_has_a_workspace_for_itself() -> None:

@@ -192,7 +192,7 @@ QueryScale word_query(float length, float unit, double limit, bool biased) {
 // scores are shifted to words that count less than a step, and a factor between 1/2 and 1 makes these steps.
 QueryScale byte_query(float max, float unit) {
     const float step = integer_step(max, kI8Limit), score = unit * step;
-    if (!std::isfinite(score)) return {1.0f / step, score, 0, 0};
+    if (!(score > 0.0f && std::isfinite(score))) return {1.0f / step, score, 0, 0};
     const double steps = static_cast<double>(score) * (1 << kI8ScoreBits);
     const int power = exponent(steps) + 1;
     const int word_factor = std::min(static_cast<int>(steps * power_of_two(15 - power) + 0.5), 32767);
@@ -215,7 +215,7 @@ EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit
     std::fill(shifts, shifts + q.count, 0);
     std::fill(word_factors, word_factors + q.count, int16_t{0});
     std::fill(zeros, zeros + dim, 0.0f);
-    if (family_is_integer(l.family) && dim < padded)
+    if (family_is_integer(l.family) && dim % 64 != 0)
         std::memset(to, 0, static_cast<size_t>(q.count * stride));
     FloatRows(l, q).each([&](const float* const* at, int64_t first, int count) {
         uint8_t* rows = to + first * stride;

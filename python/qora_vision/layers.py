@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm, PackedLinear
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
@@ -49,10 +48,13 @@ class Tensors:
         return self.values[self.prefix + name]
 
     def floats(self, name: str) -> FloatArray:
-        """Return a tensor that is not quantised as contiguous float32."""
+        """Return a tensor that is not quantised as contiguous float32 of its own.
+
+        A view of a mapped file would bring pages back for every few values that a forward pass reads.
+        """
         tensor = self.weight(name)
         assert not isinstance(tensor, QuantizedTensor), f"{self.prefix}{name} is never quantised"
-        return np.ascontiguousarray(tensor, np.float32)
+        return np.array(tensor, np.float32, order="C")
 
     def optional_floats(self, name: str) -> FloatArray | None:
         """Return `floats(name)`, or None where the model has no such tensor."""
@@ -63,13 +65,20 @@ class Workspace:
     """Activations of a forward pass or a stream, allocated once and used by every block."""
 
     def __init__(self) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
+        self._rooms: dict[str, FloatArray] = {}
+        self._arrays: dict[str, FloatArray] = {}
 
     def floats(self, name: str, *shape: int) -> FloatArray:
-        """Return the float32 buffer of this name and shape; its contents are what was left there."""
+        """Return the float32 buffer of this name in a shape; its contents are what was left there.
+
+        A name is one place in memory: what it gave in another shape is lost.
+        """
         array = self._arrays.get(name)
         if array is None or array.shape != shape:
-            array = self._arrays[name] = _aligned_floats(shape)
+            size = math.prod(shape)
+            if name not in self._rooms or self._rooms[name].size < size:
+                self._rooms[name] = _aligned_floats(size)
+            array = self._arrays[name] = self._rooms[name][:size].reshape(shape)
         return array
 
 
@@ -93,12 +102,12 @@ class Workspaces:
         self._free.append(workspace)
 
 
-def _aligned_floats(shape: tuple[int, ...]) -> FloatArray:
+def _aligned_floats(size: int) -> FloatArray:
     """Allocate an array that begins a cache line: NumPy aligns to 16 bytes, and vectors would cross lines."""
-    size, line = math.prod(shape), 16
+    line = 16
     room = np.empty(size + line - 1, np.float32)
     begin = -room.ctypes.data // room.itemsize % line
-    return room[begin : begin + size].reshape(shape)
+    return room[begin : begin + size]
 
 
 def linear_specs(out_features: int, in_features: int, bias: bool = True) -> Iterator[tuple[str, TensorSpec]]:
