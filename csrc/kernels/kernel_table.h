@@ -95,7 +95,7 @@ constexpr int kMaxRowsTogether = 4;
 using EncodeRowsFn = void (*)(const float* const* x, int count, int64_t n, int64_t n_padded, void* y,
                               RowScale* scales);
 
-// out[r][c] = act(dequantise(acc) + bias) + residual, for a tile of accumulators.
+// out[r][c] = act(dequantise(acc) + bias) + residual, for the accumulators of some rows and a panel.
 struct EpilogueArgs {
     const void* acc;  // float32 or int32, row stride acc_stride elements
     ptrdiff_t acc_stride;

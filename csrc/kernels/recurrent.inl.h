@@ -1,8 +1,6 @@
 // Row kernels of gated linear recurrences: a causal convolution over time, one step of the RG-LRU.
 #pragma once
 
-#include <math.h>
-
 #include <cstdint>
 
 #include "kernels/kernel_table.h"

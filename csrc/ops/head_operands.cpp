@@ -47,6 +47,7 @@ class FloatRows {
     const float* const* from(int64_t first, int64_t count) {
         const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
         const int64_t last = rows_.count - 1;
+        // The usual rows, without asking for each what it is.
         if (rows_.dtype == DType::kF32 && rows_.order == nullptr) {
             const auto* row = reinterpret_cast<const float*>(rows_.at(first));
             for (int64_t i = 0; i < count; ++i, row += first + i <= last ? rows_.stride : 0) at_[i] = row;

@@ -1,7 +1,5 @@
 #include "ops/norm.h"
 
-#include <algorithm>
-
 #include "core/parallel.h"
 
 namespace qora {
