@@ -11,15 +11,18 @@
 namespace qora {
 namespace {
 
-// Seconds of the fastest of several runs.
+// Seconds of the fastest run of a while. It is long enough for the system to give each thread a core of its
+// own: new ones may share that of their parent for tens of milliseconds.
 template <class Run>
-double fastest(int tries, const Run& run) {
+double fastest(const Run& run) {
+    using Seconds = std::chrono::duration<double>;
+    constexpr Seconds kWhile{0.2};
+    const auto now = [] { return std::chrono::steady_clock::now(); };
     double best = 1e30;
-    for (int i = 0; i < tries; ++i) {
-        const auto started = std::chrono::steady_clock::now();
+    for (const auto begun = now(); now() - begun < kWhile;) {
+        const auto started = now();
         run();
-        best =
-            std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+        best = std::min(best, Seconds(now() - started).count());
     }
     return best;
 }
@@ -28,7 +31,6 @@ double fastest(int tries, const Run& run) {
 
 double tile_peak(const KernelTable& table, Family family, int num_threads) {
     constexpr int64_t kSteps = 64, kCalls = 4000;
-    constexpr int kTries = 10;
     const FamilyKernels& kernels = table.family[static_cast<int>(family)];
     const int64_t threads = resolve_threads(num_threads),
                   panel_bytes = operand_bytes(family, kSteps, table.nr);
@@ -41,21 +43,20 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
             kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4,
                          {nullptr, 0}, {b.data(), 0});
     };
-    const double best = fastest(kTries, [&] { parallel_for(threads, 1, num_threads, work); });
+    const double best = fastest([&] { parallel_for(threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);
     return operations * static_cast<double>(kCalls * threads) / best / 1e9;
 }
 
 double memory_peak(int num_threads) {
     constexpr int64_t kBytes = int64_t{256} << 20, kChunk = int64_t{1} << 20, kWords = kChunk / 8;
-    constexpr int kTries = 8;
     Buffer memory(kBytes);
     // Each thread's first touch, so that pages exist and are not all one page of zeros.
     parallel_for(kBytes, kChunk, num_threads, [&](int64_t begin, int64_t end) {
         std::memset(memory.data() + begin, 1, static_cast<size_t>(end - begin));
     });
     std::vector<uint64_t> sums(kBytes / kChunk);
-    const double best = fastest(kTries, [&] {
+    const double best = fastest([&] {
         parallel_for(kBytes, kChunk, num_threads, [&](int64_t begin, int64_t) {
             const auto* words = reinterpret_cast<const uint64_t*>(memory.data() + begin);
             uint64_t sum = 0;
