@@ -87,6 +87,8 @@ def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int
         rows, _, outputs = call.shape
         items = linear_items(rows, outputs, machine.mr[call.family], machine.nr, threads)
         return call.seconds / threads / balance(items, threads) + barrier
+    if call.op == "all_finite":
+        return call.seconds / threads + barrier
     return call.seconds  # rows of a norm and the like: too few to be shared
 
 

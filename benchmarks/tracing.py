@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from qora_vision import _core
@@ -25,7 +26,7 @@ class Call:
         Of its products; a multiply-add counts twice.
     shape
         linear, tubelet_embed, mlp: (rows, inputs, outputs of the first layer).
-        attention: (sequences, queries, keys, heads, head_dim).
+        attention, short_attention, window_attention: (sequences, queries, keys of each, heads, head_dim).
     seconds
         From call to return, conversion of arguments included.
     """
@@ -51,11 +52,17 @@ def _describe(op: str, arguments: tuple[Any, ...]) -> tuple[str, float, tuple[in
         x, fc1 = arguments[0], arguments[2]
         shape = (x.shape[0], fc1.in_features, fc1.out_features)
         return fc1.family, 4.0 * shape[0] * shape[1] * shape[2], shape
-    if op == "attention":
-        q, k = arguments[:2]
-        shape = (q.shape[0], q.shape[1], k.shape[1], q.shape[2], q.shape[3])
-        return arguments[4], 4.0 * shape[0] * shape[1] * shape[2] * shape[3] * shape[4], shape
-    return "", 0.0, ()
+    if op in ("attention", "short_attention"):
+        sequences, queries, heads, head_dim = arguments[0].shape
+        keys = arguments[1].shape[1]
+        family = arguments[4] if op == "attention" else "f32"
+    elif op == "window_attention":
+        sequences, rows, heads, head_dim = arguments[0].shape
+        queries, keys, family = rows - 1, prod(map(min, arguments[4], arguments[5])), arguments[8]
+    else:
+        return "", 0.0, ()
+    shape = (sequences, queries, keys, heads, head_dim)
+    return family, 4.0 * prod(shape), shape
 
 
 @contextmanager
@@ -87,6 +94,7 @@ def tracing() -> Iterator[list[Call]]:
 
 # Everything that models call between a clip and its logits.
 _OPS = (
+    "all_finite",
     "attention",
     "causal_conv",
     "gated_recurrence",
@@ -95,5 +103,7 @@ _OPS = (
     "mlp",
     "rms_norm",
     "rotate",
+    "short_attention",
     "tubelet_embed",
+    "window_attention",
 )

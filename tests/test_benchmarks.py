@@ -102,6 +102,23 @@ def test_traces_name_ops_and_count_operations():
     ]
 
 
+def test_traces_count_every_kind_of_attention():
+    engine = Engine("exact", threads=1)
+    q, k = np.ones((2, 6, 3, 16), np.float32), np.ones((2, 4, 3, 16), np.float32)
+    tokens = np.ones((1, 7, 3, 16), np.float32)  # a grid of 2 x 3, and what fills it up
+    bias = np.zeros((63, 3), np.float32)
+    windows = {"grid": (1, 2, 3), "window": (4, 2, 2), "shift": (0, 0, 0)}
+    with tracing() as calls:
+        engine.attention(q, k, k, np.empty((12, 48), np.float32))
+        engine.short_attention(q, k, k, np.empty_like(q))
+        engine.window_attention(tokens, tokens, tokens, bias, np.empty((6, 48), np.float32), **windows)
+    assert [(call.op, call.family, call.operations, call.shape) for call in calls] == [
+        ("attention", "f32", 4.0 * 2 * 6 * 4 * 48, (2, 6, 4, 3, 16)),
+        ("short_attention", "f32", 4.0 * 2 * 6 * 4 * 48, (2, 6, 4, 3, 16)),
+        ("window_attention", "f32", 4.0 * 6 * 4 * 48, (1, 6, 4, 3, 16)),
+    ]
+
+
 def test_results_are_json_whatever_a_peer_computes(tmp_path):
     arguments = measuring.make_parser("").parse_args(["--json", str(tmp_path / "new" / "results.json")])
     results = {"forward": [{"logit error": float("nan"), "min [s]": 0.5}], "peaks": (float("inf"), 1)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_vivit import LABELS, write_tiny_vivit
+from tiny_vivit import CONFIG, LABELS, load_maker, write_tiny_vivit
 
 import qora_vision
 from qora_vision import ClipComparison, Comparison
@@ -152,3 +152,12 @@ def test_names_that_differ_are_told(tiny_checkpoint: Path, tmp_path: Path, frame
     write_tiny_vivit(tmp_path / "other", [f"name {index}" for index in range(7)])
     assert main(["compare", str(tiny_checkpoint), str(tmp_path / "other"), "--video", str(frames)]) == 0
     assert "matched by their index" in capsys.readouterr().err
+
+
+def test_frames_that_differ_are_told(tiny_checkpoint: Path, tmp_path: Path, frames: Path, capsys) -> None:
+    load_maker().write_checkpoint(tmp_path / "other", CONFIG | {"num_frames": 8}, list(LABELS), 0)
+    assert main(["compare", str(tiny_checkpoint), str(tmp_path / "other"), "--video", str(frames)]) == 0
+    told = "the models see different frames of a clip: A 4, uniform, B 8, uniform"
+    assert told in capsys.readouterr().err
+    assert main(["compare", str(tiny_checkpoint), "--weights-b", "q8", "--video", str(frames)]) == 0
+    assert "different frames" not in capsys.readouterr().err

@@ -99,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
             _print_models(described)
         if set(models["a"].labels) != set(models["b"].labels):
             print_note("the models name their classes differently: they are matched by their index")
+        frames = {side: _frames(model) for side, model in models.items()}
+        if frames["a"] != frames["b"]:
+            print_note(f"the models see different frames of a clip: A {frames['a']}, B {frames['b']}")
         results = []
         for done, source in enumerate(arguments.video):
             progress(done, len(arguments.video), "clips")
@@ -145,6 +148,13 @@ def _describe(name: str, model: qora_vision.VideoClassifier) -> dict[str, Any]:
         "compute": model.compute,
         "weights_nbytes": model.weights_nbytes,
     }
+
+
+def _frames(model: qora_vision.VideoClassifier) -> str:
+    """Say which frames of a clip a model sees."""
+    rule = model.preprocessing
+    apart = f", {rule.stride} apart" if rule.sampling == "dense" else ""
+    return f"{rule.num_frames}, {rule.sampling}{apart}"
 
 
 def _print_models(described: dict[str, dict[str, Any]]) -> None:
