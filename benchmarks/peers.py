@@ -103,9 +103,16 @@ def logit_errors(logits: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(np.abs(values - reference).max() / scale) for name, values in logits.items()}
 
 
-def compare(forward: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the best peer (least median), and our times divided by its, by minimum and by median."""
-    peers = {name: row for name, row in forward.items() if not name.startswith(OURS)}
+def compare(forward: dict[str, dict[str, Any]], free: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the best peer (least median), and all times divided by its, by minimum and by median.
+
+    A peer whose logits are not numbers is none, nor is one of the `free` runtimes, which use more of the CPU.
+    """
+    peers = {
+        name: row
+        for name, row in forward.items()
+        if not name.startswith((OURS, *free)) and np.isfinite(row.get("logit error") or 0.0)
+    }
     if not peers:
         return {}
     best = min(peers, key=lambda name: peers[name]["median [s]"])
@@ -132,6 +139,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for worker in workers
     }
     machine = describe_machine(arguments.threads)
+    held = {runtime: importlib.import_module(RUNTIMES[runtime]).HELD for runtime in versions}
+    free = [runtime for runtime, switch in held.items() if arguments.isa and not switch]
     results: dict[str, Any] = {
         "command": f"python -m benchmarks.peers --model {case.name}"
         + (f" --isa {arguments.isa}" if arguments.isa else ""),
@@ -140,14 +149,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "versions": versions,
         "peaks": measure_peaks(arguments.isa or machine["isa"], arguments.threads),
         "forward": forward,
-        "comparison": compare(forward),
+        "comparison": compare(forward, free),
         "left out": left_out,
     }
     if arguments.isa:
         results["held"] = {
-            runtime: importlib.import_module(RUNTIMES[runtime]).HELD
-            or "has no switch: runs on all of the CPU"
-            for runtime in versions
+            runtime: switch or "has no switch: runs on all of the CPU" for runtime, switch in held.items()
         }
     return results
 

@@ -48,6 +48,10 @@ def test_comparison_is_with_the_peer_of_the_least_median():
         {"min [s]": 1 / 3, "median [s]": 0.5}
     )
     assert peers.compare({"qora-vision q4 auto": row(1, 2)}) == {}
+    # Neither one that is wrong nor one that uses more of the CPU.
+    forward["C"] = row(1, 1) | {"logit error": float("nan")}
+    assert peers.compare(forward)["best peer"] == "B"
+    assert peers.compare(forward, free=["B"])["best peer"] == "A"
 
 
 def test_logit_errors_are_relative_to_the_reference():
