@@ -12,11 +12,11 @@ namespace qora {
 namespace {
 
 // Seconds of the fastest run of a while. It is long enough for the system to give each thread a core of its
-// own: new ones may share that of their parent for tens of milliseconds.
+// own: new ones may share that of their parent for a while.
 template <class Run>
 double fastest(const Run& run) {
     using Seconds = std::chrono::duration<double>;
-    constexpr Seconds kWhile{0.2};
+    constexpr Seconds kWhile{0.5};
     const auto now = [] { return std::chrono::steady_clock::now(); };
     double best = 1e30;
     for (const auto begun = now(); now() - begun < kWhile;) {

@@ -10,7 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm, PackedLinear
+from qora_vision.ops import (
+    Activation,
+    ActivationArray,
+    ActivationType,
+    Engine,
+    FloatArray,
+    LayerNorm,
+    PackedLinear,
+)
 from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
 # How a tensor is stored: quantised or in half precision as the model file says; likewise, but never in less
@@ -66,19 +74,24 @@ class Workspace:
 
     def __init__(self) -> None:
         self._rooms: dict[str, FloatArray] = {}
-        self._arrays: dict[str, FloatArray] = {}
+        self._arrays: dict[str, ActivationArray] = {}
 
     def floats(self, name: str, *shape: int) -> FloatArray:
         """Return the float32 buffer of this name in a shape; its contents are what was left there.
 
         A name is one place in memory: what it gave in another shape is lost.
         """
+        return self.activations(name, np.float32, *shape)
+
+    def activations(self, name: str, dtype: ActivationType, *shape: int) -> ActivationArray:
+        """Return the buffer of this name likewise, float32 or bf16."""
         array = self._arrays.get(name)
-        if array is None or array.shape != shape:
+        if array is None or array.shape != shape or array.dtype != dtype:
             size = math.prod(shape)
-            if name not in self._rooms or self._rooms[name].size < size:
-                self._rooms[name] = _aligned_floats(size)
-            array = self._arrays[name] = self._rooms[name][:size].reshape(shape)
+            floats = -(-size * np.dtype(dtype).itemsize // 4)
+            if name not in self._rooms or self._rooms[name].size < floats:
+                self._rooms[name] = _aligned_floats(floats)
+            array = self._arrays[name] = self._rooms[name].view(dtype)[:size].reshape(shape)
         return array
 
 
@@ -220,8 +233,11 @@ class TransformerBlock:
     def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         """Add the attention to x, in place; return the rows that go on."""
         keys, values, queries = self._project(x, workspace, sequences)
-        # What is attended to lies over the keys, which have been read by then.
-        attended = keys.transpose(2, 0, 1, 3).reshape(x.shape)
+        if keys.dtype == np.float32:
+            # What is attended to lies over the keys, which have been read by then.
+            attended = keys.transpose(2, 0, 1, 3).reshape(x.shape)
+        else:
+            attended = workspace.floats("attended", *x.shape)
         if self._query is not None:
             x = x[:: x.shape[0] // sequences]
             attended = attended[: x.shape[0]]
@@ -229,18 +245,25 @@ class TransformerBlock:
         self._engine.linear(attended, self._proj, x, residual=x)
         return x
 
+    @property
+    def _heads_type(self) -> ActivationType:
+        """What queries, keys and values are stored as; float32 where more than attention reads them."""
+        return self._engine.attention_type
+
     def _project(
         self, x: FloatArray, workspace: Workspace, sequences: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    ) -> tuple[ActivationArray, ActivationArray, ActivationArray]:
         """Return keys, values and queries: (sequences, rows or 1, heads, head_dim)."""
         config, engine = self._config, self._engine
         rows = x.shape[0] // sequences
         if self._query is None:
             queries, keys, values = project_heads(
-                engine, config, self._joint, self._norm1, x, workspace, rows
+                engine, config, self._joint, self._norm1, x, workspace, rows, self._heads_type
             )
             return keys, values, queries
-        keys, values = project_heads(engine, config, self._joint, self._norm1, x, workspace, rows)
+        keys, values = project_heads(
+            engine, config, self._joint, self._norm1, x, workspace, rows, self._heads_type
+        )
         query = workspace.floats("query", sequences, config.embed_dim)
         engine.linear(x[::rows], self._query, query, norm=self._norm1)
         return keys, values, query.reshape(sequences, 1, config.num_heads, config.head_dim)
@@ -347,7 +370,8 @@ def project_heads(
     x: FloatArray,
     workspace: Workspace,
     rows: int,
-) -> Sequence[FloatArray]:
+    dtype: ActivationType = np.float32,
+) -> Sequence[ActivationArray]:
     """Apply a layer that packs several projections; `rows` tokens are a sequence.
 
     Returns
@@ -356,7 +380,7 @@ def project_heads(
     together: attention reads them several times.
     """
     parts, sequences = layer.out_features // config.embed_dim, x.shape[0] // rows
-    joint = workspace.floats("joint", parts * config.num_heads, x.shape[0], config.head_dim)
+    joint = workspace.activations("joint", dtype, parts * config.num_heads, x.shape[0], config.head_dim)
     engine.linear(x, layer, joint, norm=norm)
     by_head = joint.reshape(parts, config.num_heads, sequences, rows, config.head_dim)
     return [part.transpose(1, 2, 0, 3) for part in by_head]

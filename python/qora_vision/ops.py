@@ -24,6 +24,7 @@ Activation = Literal["gelu", "gelu_tanh"]
 FloatArray = NDArray[np.float32]
 # float32, or uint16 that holds bf16.
 ActivationArray = NDArray[Any]
+ActivationType = type[np.float32] | type[np.uint16]
 
 __all__ = [
     "Activation",
@@ -191,6 +192,8 @@ class Engine:
         self.float_family: str = fixed or table["auto_float"]
         self.window_family: str = fixed or table["auto_attention"]
         self.attention_family: str = table["int8_attention"] if compute == "int8" else self.window_family
+        # What attention rounds queries, keys and values to anyhow, so that they may as well be stored so.
+        self.attention_type: ActivationType = np.uint16 if self.attention_family == "bf16" else np.float32
 
     def pack(self, weights: Sequence[Tensor], biases: Sequence[FloatArray | None]) -> PackedLinear:
         """Lay weights out for the kernels: several tensors with the same inputs become one layer.

@@ -27,7 +27,7 @@ from qora_vision.layers import (
 )
 from qora_vision.models.base import Output, check_clip, reporter
 from qora_vision.models.vit import Blocks, Head, VitConfig
-from qora_vision.ops import Activation, Engine, FloatArray
+from qora_vision.ops import Activation, ActivationType, Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
 # Over time and then over space, the other way about, or over both at once, each with half of the heads.
@@ -106,6 +106,10 @@ class SpaceTimeBlock(TimeSpaceBlock):
 
 class DotProductBlock(TransformerBlock):
     """One attention whose first half of heads looks over time, the rest over space. A sequence is a frame."""
+
+    @property
+    def _heads_type(self) -> ActivationType:
+        return np.float32  # over time in float32
 
     def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         keys, values, queries = self._project(x, workspace, sequences)

@@ -29,7 +29,7 @@ from qora_vision.layers import (
 )
 from qora_vision.models.base import Output, check_clip, reporter
 from qora_vision.models.vit import MAX_DEPTH, Blocks, Head, VitConfig
-from qora_vision.ops import Engine, FloatArray
+from qora_vision.ops import ActivationArray, ActivationType, Engine, FloatArray
 from qora_vision.weights.tensors import Tensor
 
 # Base of the frequencies of rotary positions.
@@ -117,9 +117,13 @@ class RotaryBlock(TransformerBlock):
         super().__init__(engine, config, tensors, first_row_only)
         self._angles = angles
 
+    @property
+    def _heads_type(self) -> ActivationType:
+        return np.float32  # to be turned
+
     def _project(
         self, x: FloatArray, workspace: Workspace, sequences: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    ) -> tuple[ActivationArray, ActivationArray, ActivationArray]:
         keys, values, queries = super()._project(x, workspace, sequences)
         for heads in (keys, queries):
             cosines, sines = (table[: heads.shape[1]] for table in self._angles)
@@ -149,7 +153,7 @@ class AttentivePooler:
         """Pool the tokens x (rows, embed_dim) to a new array (1, embed_dim)."""
         engine, config = self._engine, self._config
         keys, values = project_heads(
-            engine, config, self._keys_values, self._kv_norm, x, workspace, x.shape[0]
+            engine, config, self._keys_values, self._kv_norm, x, workspace, x.shape[0], engine.attention_type
         )
         pooled = np.empty_like(self._token)
         engine.attention(self._query, keys, values, pooled)
