@@ -125,6 +125,13 @@ def test_bf16_inputs_and_outputs(isa: str, family: str, out_type: type) -> None:
     bounds.assert_within(run(isa, family, mixed, dtype=out_type), expected, "v as float32")
 
 
+@pytest.mark.parametrize("dim", [1, 24, 33, 64, 80])
+def test_storing_heads_as_bf16_changes_no_bit_of_the_bf16_family(isa: str, dim: int) -> None:
+    heads = fused(np.random.default_rng(51), (2, 2, 14, 131, dim))
+    rounded = tuple(reference.to_bf16(part) for part in heads)
+    assert np.array_equal(run(isa, "bf16", heads), run(isa, "bf16", rounded))
+
+
 def test_layouts(isa: str, family: str) -> None:
     """Heads before rows, one key for all rows, rows from last to first: strides are the caller's business."""
     rng = np.random.default_rng(35)

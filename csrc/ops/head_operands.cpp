@@ -148,6 +148,11 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
     return factors;
 }
 
+// Whether rows are dwords of the family as they lie.
+bool are_operands(const HeadLayout& l, const HeadRows& rows) {
+    return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim % 2 == 0;
+}
+
 // Rows as dwords of a float family.
 void encode_floats(const HeadLayout& l, const float* const* rows, int count, uint8_t* to) {
     RowScale unused[kPackRows];
@@ -216,6 +221,8 @@ EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit
     std::fill(shifts, shifts + q.count, 0);
     std::fill(word_factors, word_factors + q.count, int16_t{0});
     std::fill(zeros, zeros + dim, 0.0f);
+    if (are_operands(l, q) && q.order == nullptr)
+        return {q.at(0), q.stride * family_bytes(l.family), scales, shifts, word_factors};
     if (family_is_integer(l.family) && dim % 64 != 0)
         std::memset(to, 0, static_cast<size_t>(q.count * stride));
     FloatRows(l, q).each([&](const float* const* at, int64_t first, int count) {
@@ -258,15 +265,17 @@ void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
         columns[column_of[i]] = encoded + i * row_bytes;
     }
     uint8_t* panel = head.keys;
+    // In place of the last panel's missing keys stands the last one.
     for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
-        // In place of the last panel's missing keys stands the last one.
-        const float* const* rows = keys.from(key, nr);
-        if (family_is_integer(l.family)) {
-            const int32_t* sums = encode_integers(l, rows, all, scale.offsets, factors, encoded);
+        if (are_operands(l, k)) {
+            for (int i = 0; i < all; ++i) columns[column_of[i]] = k.at(std::min(key + i, l.key_rows - 1));
+        } else if (family_is_integer(l.family)) {
+            const int32_t* sums =
+                encode_integers(l, keys.from(key, nr), all, scale.offsets, factors, encoded);
             for (int i = 0; l.family == Family::kI8 && i < all; ++i)
                 head.corrections[key + column_of[i]] = -l.table.i8_zero_point * sums[i];
         } else {
-            encode_floats(l, rows, all, encoded);
+            encode_floats(l, keys.from(key, nr), all, encoded);
         }
         l.table.transpose(columns, all, l.d_steps, panel, nr);
     }
