@@ -233,11 +233,11 @@ class TransformerBlock:
     def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         """Add the attention to x, in place; return the rows that go on."""
         keys, values, queries = self._project(x, workspace, sequences)
-        if keys.dtype == np.float32:
-            # What is attended to lies over the keys, which have been read by then.
-            attended = keys.transpose(2, 0, 1, 3).reshape(x.shape)
-        else:
-            attended = workspace.floats("attended", *x.shape)
+        # What is attended to lies over keys and values, which have been read by then.
+        heads = heads_buffer(self._config, self._joint, workspace, x.shape[0], keys.dtype.type)
+        attended = (
+            heads[-2 * self._config.num_heads :].reshape(-1).view(np.float32)[: x.size].reshape(x.shape)
+        )
         if self._query is not None:
             x = x[:: x.shape[0] // sequences]
             attended = attended[: x.shape[0]]
@@ -248,7 +248,8 @@ class TransformerBlock:
     @property
     def _heads_type(self) -> ActivationType:
         """What queries, keys and values are stored as; float32 where more than attention reads them."""
-        return self._engine.attention_type
+        whole_floats = self._config.embed_dim % 2 == 0  # what is attended to lies over them
+        return self._engine.attention_type if whole_floats else np.float32
 
     def _project(
         self, x: FloatArray, workspace: Workspace, sequences: int
@@ -362,6 +363,14 @@ def attend_over_time(engine: Engine, parts: Iterable[FloatArray]) -> None:
     engine.short_attention(queries, keys, values, out)
 
 
+def heads_buffer(
+    config: BlockConfig, layer: PackedLinear, workspace: Workspace, tokens: int, dtype: ActivationType
+) -> ActivationArray:
+    """Return where `project_heads` puts the heads of all projections: (heads, tokens, head_dim)."""
+    heads = layer.out_features // config.head_dim
+    return workspace.activations("joint", dtype, heads, tokens, config.head_dim)
+
+
 def project_heads(
     engine: Engine,
     config: BlockConfig,
@@ -379,8 +388,7 @@ def project_heads(
     For each projection (sequences, rows, heads, head_dim), views of one buffer. Each head's rows lie
     together: attention reads them several times.
     """
-    parts, sequences = layer.out_features // config.embed_dim, x.shape[0] // rows
-    joint = workspace.activations("joint", dtype, parts * config.num_heads, x.shape[0], config.head_dim)
+    joint = heads_buffer(config, layer, workspace, x.shape[0], dtype)
     engine.linear(x, layer, joint, norm=norm)
-    by_head = joint.reshape(parts, config.num_heads, sequences, rows, config.head_dim)
+    by_head = joint.reshape(-1, config.num_heads, x.shape[0] // rows, rows, config.head_dim)
     return [part.transpose(1, 2, 0, 3) for part in by_head]
