@@ -148,9 +148,10 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
     return factors;
 }
 
-// Whether rows are dwords of the family as they lie.
+// Whether rows are dwords of the family as they lie: whole ones, and aligned as such.
 bool are_operands(const HeadLayout& l, const HeadRows& rows) {
-    return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim % 2 == 0;
+    return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim % 2 == 0 &&
+           rows.stride % 2 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 4 == 0;
 }
 
 // Rows as dwords of a float family.
