@@ -11,8 +11,8 @@
 namespace qora {
 namespace {
 
-// Seconds of the fastest run of a while. It is long enough for the system to give each thread a core of its
-// own: new ones may share that of their parent for a while.
+// Seconds of the fastest of the runs that begin within kWhile: long enough for the system to give each thread
+// a core of its own, since a new one may share that of its parent at first.
 template <class Run>
 double fastest(const Run& run) {
     using Seconds = std::chrono::duration<double>;
