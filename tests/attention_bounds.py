@@ -7,7 +7,7 @@ import platform
 
 import numpy as np
 import reference
-from bounds import BF16_U, EXP2_3, EXP2_6, TINY, Bounded, U, as_bf16, exactly, sum_error
+from bounds import EXP2, TINY, Bounded, U, as_bf16, exactly, sum_error
 from numpy.typing import NDArray
 from reference import Floats
 
@@ -15,13 +15,15 @@ from reference import Floats
 # score to an octave. The weights of i8 are signed bytes on ARM.
 VALUE_LIMIT = {"i16": 1448, "i8": 127}
 WEIGHT_ONE = {"i16": 11584, "i8": 255 if platform.machine() in ("x86_64", "AMD64") else 127}
-SCORE_STEPS = {"i16": 2.0**11, "i8": 2.0**10}
-# csrc/kernels/math.inl.h: relative error of 2^x in words, before what is stored is rounded.
-EXP2_WORDS = {"i16": 1.6e-4, "i8": 3e-4}
-# Distances of scores from their maximum, in steps, beside what is common to all of a row: i16 cuts them off;
+SCORE_STEPS = {"bf16": 2.0**10, "i16": 2.0**11, "i8": 2.0**10}
+# csrc/kernels/math.inl.h: relative error of 2^x in words, of integers before what is stored is rounded.
+EXP2_WORDS = {"bf16": 4.4e-3, "i16": 1.6e-4, "i8": 3e-4}
+# Distances of scores, in steps, beside what is common to all of a row: bf16 rounds them; i16 cuts them off;
 # i8 cuts them off to words of less than a step, multiplies by a factor that is 2^-15 off at most (half a step
 # of sixteen octaves), and rounds.
-CUT_OFF = {"i16": 0.5, "i8": 1.5}
+CUT_OFF = {"bf16": 0.5, "i16": 0.5, "i8": 1.5}
+# What the smallest weights become.
+LEAST = {"bf16": 2.0**-31}
 
 
 def block_of_keys(family: str, keys: int) -> int:
@@ -139,16 +141,15 @@ def head(
     block = block_of_keys(family, keys)
     blocks = math.ceil(keys / block)
     # 2^x of the score and, for each block that follows, of the correction.
-    relative = (blocks + 1) * (EXP2_6 + 2 * U)
+    relative = (blocks + 1) * (EXP2 + 2 * U)
     if family == "f32":
-        relative += EXP2_6
-    elif family == "bf16":
-        relative += EXP2_3 + BF16_U
+        relative += EXP2
     else:
-        # Distances are cut off: all weights are up to one step too large, and what is common to them does not
-        # count.
+        # Where distances are cut off all weights are up to one step too large, and what is common to them
+        # does not count.
         relative += EXP2_WORDS[family] + CUT_OFF[family] * math.log(2.0) / SCORE_STEPS[family]
-    p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p + 2.0**-64
+    p_error = np.exp2(np.minimum(scores - top + error, 64.0)) * (1.0 + relative) - p
+    p_error = p_error + LEAST.get(family, 2.0**-64)
     if family in WEIGHT_ONE:
         # Half a step of an integer weight, which is relative to the maximum of the block.
         starts = np.arange(0, keys, block)

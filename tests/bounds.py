@@ -25,9 +25,8 @@ BF16_U = 2.0**-8
 # Results below this may be flushed to zero (the bf16 dot product of AVX-512 does so).
 TINY = 2.0**-126
 
-# csrc/kernels/math.inl.h: relative error of 2^x by the degree of its polynomial, and two roundings.
-EXP2_3 = 7.5e-5 + 2 * U
-EXP2_6 = 1e-7 + 2 * U
+# csrc/kernels/math.inl.h: relative error of 2^x, of its polynomial and two roundings.
+EXP2 = 1e-7 + 2 * U
 # Same file: absolute error of erf.
 ERF = 4.2e-7
 # Same file: error of the GELU of integer sums, absolute and for each unit of x.
@@ -158,7 +157,7 @@ def activation(x: Bounded, name: str | None, family: str = "f32") -> Bounded:
         # x / (1 + 2^z): z has four roundings, each |z| u off in the exponent; then a sum, an inverse and a
         # product. z stops at 64, which leaves x 2^-64 of what should be nearer to zero.
         z = 2.0 * math.log2(math.e) * math.sqrt(2.0 / math.pi) * (size + 0.044715 * size**3)
-        relative = EXP2_6 + 4 * U * math.log(2.0) * np.minimum(z, 64.0) + 6 * U
+        relative = EXP2 + 4 * U * math.log(2.0) * np.minimum(z, 64.0) + 6 * U
         own = np.abs(value) * relative + size * 2.0**-64
     return rounded(Bounded(value, GELU_SLOPE * x.error + own))
 

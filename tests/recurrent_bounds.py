@@ -26,12 +26,12 @@ def sigmoid_relative(x: NDArray) -> Floats:
     the sum. The sum, the reciprocal (two) and the result are rounded.
     """
     share = 1.0 - reference.sigmoid(x)
-    return (2 * bounds.U * np.abs(x) + bounds.EXP2_6) * share + 4 * bounds.U
+    return (2 * bounds.U * np.abs(x) + bounds.EXP2) * share + 4 * bounds.U
 
 
 # csrc/kernels/math.inl.h, one_minus_exp2: from -1/2 on the polynomial itself, whose relative error is that of
 # 2^x by at most 1 / (1 - 2^-1/2) < 3.5; below that two terms below 1 make up more than 0.29.
-ONE_MINUS_EXP2 = 4 * (bounds.EXP2_6 + 3 * bounds.U)
+ONE_MINUS_EXP2 = 4 * (bounds.EXP2 + 3 * bounds.U)
 
 
 def gated_recurrence(
@@ -44,7 +44,7 @@ def gated_recurrence(
     exponent = np.abs(decay * reference.sigmoid(decay_gate))
     exponent_error = math.log(2) * exponent * (sigmoid_relative(decay_gate) + 2 * bounds.U)
     keep = 2.0**-exponent
-    keep_error = keep * (exponent_error + bounds.EXP2_6) + 2.0**-64
+    keep_error = keep * (exponent_error + bounds.EXP2) + 2.0**-64
     rest = 1 - keep * keep
     gain = np.sqrt(rest)
     with np.errstate(invalid="ignore", divide="ignore"):

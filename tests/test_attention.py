@@ -212,11 +212,12 @@ def test_flat_and_peaked_scores(isa: str, family: str, scale: float) -> None:
     check(isa, family, heads, f"scale {scale}", scale)
 
 
-def test_scores_far_apart_do_not_overflow(isa: str, family: str) -> None:
-    """Scores in the tens of thousands: one key takes all, whichever block it is in."""
+@pytest.mark.parametrize("size", [1, 100])
+def test_scores_far_apart_do_not_overflow(isa: str, family: str, size: int) -> None:
+    """Scores in the tens of thousands, or in millions: one key takes all, whichever block it is in."""
     rng = np.random.default_rng(39)
     q, k, v = (np.ascontiguousarray(a) for a in fused(rng, (1, 1, 6, 600, 16)))
-    q[...] = np.abs(q) * 40 + 20
+    q[...] = (np.abs(q) * 40 + 20) * size
     far_below = -np.abs(k) * 40
     for winner in (0, 255, 256, 319, 320, 599):
         k[...] = far_below
@@ -269,6 +270,22 @@ def test_scores_that_rise(isa: str, family: str, every: int, octaves: float) -> 
     k[0, :, 0, 0] = np.arange(keys) // every * octaves * np.log(2)
     check(isa, family, (q, k, v), "rising", 1.0)
     check(isa, family, (q, k[:, ::-1], v), "falling", 1.0)
+
+
+def test_every_weight(isa: str, family: str) -> None:
+    """Two keys whose scores are each distance apart that bf16 tells from others, up to 30 octaves."""
+    steps = np.arange(30 * 1024)
+    q = np.zeros((1, len(steps), 1, 4), np.float32)
+    q[0, :, 0, :3] = np.stack([steps >> 10, (steps >> 5 & 31) / 32, (steps & 31) / 1024], axis=1)
+    k = np.zeros((1, 2, 1, 4), np.float32)
+    k[0, 1] = -1
+    v = np.eye(2, 4, dtype=np.float32).reshape(1, 2, 1, 4)
+    got = check(isa, family, (q, k, v), "weights", np.log(2))
+    if family in attention_bounds.VALUE_LIMIT:  # these have the bound of `check` only
+        return
+    error = got[:, 1] / got[:, 0] * 2.0 ** (steps / 1024) - 1
+    worst, average = (4.41e-3, 1.69e-3) if family == "bf16" else (1e-6, 5e-7)
+    assert np.abs(error).max() <= worst and np.sqrt(np.mean(error**2)) <= average
 
 
 @pytest.mark.parametrize("where", [0, 1500, 2999])

@@ -24,7 +24,7 @@ void rescale(const SoftmaxArgs& a, int rows, const float* block) {
     for_each_vector<V>(rows, [&](int64_t r, int lanes) {
         const auto before = load_lanes<V>(a.reference + r, lanes), own = load_lanes<V>(block + r, lanes);
         const auto after = V::max(before, own);
-        const auto keep = exp2<V, 6>(V::sub(before, after)), gain = exp2<V, 6>(V::sub(own, after));
+        const auto keep = exp2<V>(V::sub(before, after)), gain = exp2<V>(V::sub(own, after));
         const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
         store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(a.weight_sum + r, lanes), gain, kept), lanes);
         store_lanes<V>(a.reference + r, after, lanes);
@@ -33,86 +33,131 @@ void rescale(const SoftmaxArgs& a, int rows, const float* block) {
     });
 }
 
-// Float weights are stored a Step of vectors at a time and added up as they were rounded.
+// The columns over which packing to words spreads the scores of some keys. Behind the last key they repeat
+// one.
 template <class V>
-struct StoreF32 {
-    using Value = float;
-    using Step = Wide<V, 1>;
-    static constexpr int kDegree = 6;
-    static typename V::F add(typename V::F sum, Value* to, typename Step::F weights) {
-        Step::store(to, weights);
-        return V::add(sum, weights.v[0]);
-    }
-};
+int score_columns(int keys) {
+    return (keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
+}
 
-template <class V>
-struct StoreBf16 {
-    using Value = uint16_t;
-    using Step = Wide<V, V::kBf16Vectors>;
-    static constexpr int kDegree = 3;
-    static typename V::F add(typename V::F sum, Value* to, typename Step::F weights) {
-        return V::add_bf16(sum, to, weights.v);
-    }
-};
-
-// Float32 scores; the families differ in what they store. Floats reach so far that weights need not be
-// relative to the largest score, if only to one that is not far below it: the largest of the first keys,
-// until a score is kMaxRise octaves above.
-template <class V, class Stored, int Rows>
-struct FloatSoftmax {
-    using Step = typename Stored::Step;
-    static constexpr int kFirstKeys = 64;
-    static constexpr float kMaxRise = 32.0f;
-
-    // Largest of the first `keys` scores of each row, in units of log2.
-    static void highest(const SoftmaxArgs& a, int keys, float* octaves) {
+// Weights in float32.
+template <class V, int Rows>
+struct F32Weights {
+    template <bool Far>
+    static void write(const SoftmaxArgs& a, const float* reference) {
         const auto* scores = static_cast<const float*>(a.scores);
-        const ptrdiff_t stride = a.score_stride;
-        typename V::F high[Rows];
-        QORA_UNROLL
-        for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
-        for_each_vector<V>(keys, [&](int64_t i, int lanes) {
-            QORA_UNROLL
-            for (int r = 0; r < Rows; ++r)
-                high[r] = V::max(load_lanes<V>(scores + r * stride + i, lanes, kNoScore), high[r]);
-        });
-        for (int r = 0; r < Rows; ++r) octaves[r] = V::max_lane(high[r]) * a.row_scale[r];
-    }
-    // Writes weights relative to `reference`; returns whether a score is too far above it.
-    static bool write(const SoftmaxArgs& a, const float* reference) {
-        const auto* scores = static_cast<const float*>(a.scores);
-        auto* to = static_cast<typename Stored::Value*>(a.weights);
-        const ptrdiff_t stride = a.score_stride,
-                        to_stride = a.weight_stride / static_cast<ptrdiff_t>(sizeof(typename Stored::Value));
-        typename V::F factor[Rows], shift[Rows], sum[Rows], high = V::set(kNoScore);
+        auto* to = static_cast<float*>(a.weights);
+        const ptrdiff_t stride = a.score_stride, to_stride = a.weight_stride / 4;
+        typename V::F factor[Rows], shift[Rows], sum[Rows];
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) {
             factor[r] = V::set(a.row_scale[r]);
             shift[r] = V::set(-reference[r]);
             sum[r] = V::set(0.0f);
         }
-        for_each_vector<Step>(a.keys, [&](int64_t i, int lanes) {
+        for_each_vector<V>(a.keys, [&](int64_t i, int lanes) {
             QORA_UNROLL
             for (int r = 0; r < Rows; ++r) {
-                const auto score = load_lanes<Step>(scores + r * stride + i, lanes, kNoScore);
-                const auto distance = Step::fma(score, Step::all(factor[r]), Step::all(shift[r]));
-                high = V::max(Step::folded(distance, V::max), high);
-                sum[r] = Stored::add(sum[r], to + r * to_stride + i, exp2<Step, Stored::kDegree>(distance));
+                const auto score = load_lanes<V>(scores + r * stride + i, lanes, kNoScore);
+                const auto distance = V::fma(score, factor[r], shift[r]);
+                // The second operand of a minimum survives when it is NaN.
+                const auto weight = exp2<V>(V::min(V::set(64.0f), distance));
+                V::store(to + r * to_stride + i, weight);
+                sum[r] = V::add(sum[r], weight);
             }
         });
         for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
-        return V::max_lane(high) > kMaxRise;
+    }
+};
+
+// Weights in bf16, made of distances below the reference in words, twice as many to a vector. Words reach 31
+// octaves each way; what is further below weighs less than 2^-31. What is further above, beyond int32 or NaN,
+// looks as far above as can be, but with `Far`, where scores are brought near first.
+template <class V, int Rows>
+struct Bf16Weights {
+    static constexpr int kKeys = 2 * V::kWidth;
+    static constexpr float kSteps = 1 << kBf16ScoreBits;
+
+    template <bool Far>
+    static void write(const SoftmaxArgs& a, const float* reference) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        auto* to = static_cast<int16_t*>(a.weights);
+        const ptrdiff_t stride = a.score_stride, to_stride = a.weight_stride / 2;
+        typename V::F factor[Rows], shift[Rows], sum[Rows];
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            factor[r] = V::set(-kSteps * a.row_scale[r]);
+            shift[r] = V::set(kSteps * reference[r] + 0.5f * kSteps);
+            sum[r] = V::set(0.0f);
+        }
+        const auto weights = [&](int r, int i) QORA_INLINE_BODY {
+            typename V::I steps[2];
+            QORA_UNROLL
+            for (int v = 0; v < 2; ++v) {
+                auto below = V::fma(V::load(scores + r * stride + i + v * V::kWidth), factor[r], shift[r]);
+                if constexpr (Far) below = V::max(V::set(-4e4f), V::min(V::set(4e4f), below));
+                steps[v] = V::to_int(below);
+            }
+            return exp2_bf16<V>(V::pack_w(steps[0], steps[1]));
+        };
+        const auto keep = [&](int r, int i, typename V::W w) QORA_INLINE_BODY {
+            V::store_w(to + r * to_stride + i, w);
+            sum[r] = V::sum_bf16(sum[r], w);
+        };
+        int i = 0;
+        for (; i + kKeys <= a.keys; i += kKeys) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) keep(r, i, weights(r, i));
+        }
+        if (i < a.keys) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r) keep(r, i, V::first_w(weights(r, i), a.keys - i));
+        }
+        for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
+        if constexpr (Far) {
+            for (int r = 0; r < Rows; ++r) {
+                // Words cannot be NaN: the sum tells of a score that is not finite.
+                float defect = 0.0f * reference[r];
+                for (int i = 0; i < score_columns<V>(a.keys); ++i) defect += 0.0f * scores[r * stride + i];
+                a.weight_sum[r] += defect;
+            }
+        }
+    }
+};
+
+// Float32 scores. Floats reach so far that weights need not be relative to the largest score, if only to one
+// that is not far below it: the largest of the first keys, until weights become too large.
+template <class V, template <class, int> class Weights, int Rows>
+struct FloatSoftmax {
+    static constexpr int kFirstKeys = 64;
+    static constexpr float kTooLarge = 2147483648.0f;
+
+    // Largest score of the first `keys` of each row, in units of log2.
+    static void highest(const SoftmaxArgs& a, int keys, float* octaves) {
+        const auto* scores = static_cast<const float*>(a.scores);
+        typename V::F high[Rows];
+        QORA_UNROLL
+        for (int r = 0; r < Rows; ++r) high[r] = V::set(kNoScore);
+        for (int i = 0; i < score_columns<V>(keys); i += V::kWidth) {
+            QORA_UNROLL
+            for (int r = 0; r < Rows; ++r)
+                high[r] = V::max(V::load(scores + r * a.score_stride + i), high[r]);
+        }
+        for (int r = 0; r < Rows; ++r) octaves[r] = V::max_lane(high[r]) * a.row_scale[r];
     }
     static bool rows(const SoftmaxArgs& a) {
         float reference[Rows];
         for (int r = 0; r < Rows; ++r) reference[r] = a.reference[r];
         if (a.first) highest(a, a.keys < kFirstKeys ? a.keys : kFirstKeys, reference);
-        if (write(a, reference)) {
+        Weights<V, Rows>::template write<false>(a, reference);
+        bool fit = true;
+        for (int r = 0; r < Rows; ++r) fit &= a.weight_sum[r] < kTooLarge;
+        if (!fit) {
             float own[Rows];
             highest(a, a.keys, own);
             for (int r = 0; r < Rows; ++r)
-                if (own[r] > reference[r] + kMaxRise) reference[r] = own[r];
-            write(a, reference);
+                if (!(a.weight_sum[r] < kTooLarge) && own[r] > reference[r]) reference[r] = own[r];
+            Weights<V, Rows>::template write<true>(a, reference);
             if (!a.first) {
                 rescale<V>(a, Rows, reference);
                 return false;
@@ -261,9 +306,9 @@ bool softmax(const SoftmaxArgs& a) {
 }
 
 template <class V, int Rows>
-using F32Softmax = FloatSoftmax<V, StoreF32<V>, Rows>;
+using F32Softmax = FloatSoftmax<V, F32Weights, Rows>;
 template <class V, int Rows>
-using Bf16Softmax = FloatSoftmax<V, StoreBf16<V>, Rows>;
+using Bf16Softmax = FloatSoftmax<V, Bf16Weights, Rows>;
 template <class V, int Rows>
 using WordSoftmax = IntegerSoftmax<V, StoreWords<V>, Rows>;
 template <class V, int Rows>

@@ -35,7 +35,7 @@ void gated_recurrence(const RecurrenceArgs& a) {
                 W::mul(sigmoid<W>(load_lanes<W>(a.decay_gate + i, lanes)), load_lanes<W>(a.decay + i, lanes));
             // keep² + gain² = 1: the state's variance stays that of the input.
             const auto gain = W::sqrt(one_minus_exp2<W>(W::add(log2_keep, log2_keep)));
-            state = W::fma(exp2<W, 6>(log2_keep), load_lanes<W>(a.state + i, lanes), W::mul(gain, input));
+            state = W::fma(exp2<W>(log2_keep), load_lanes<W>(a.state + i, lanes), W::mul(gain, input));
         }
         store_lanes<W>(a.state + i, state, lanes);
         store_lanes<W>(a.out + i, W::mul(state, load_lanes<W>(a.branch + i, lanes)), lanes);

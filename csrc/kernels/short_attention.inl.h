@@ -49,7 +49,7 @@ inline float short_weights(const ShortAttentionArgs& a, float* scores) {
     const auto shift = V::set(V::max_lane(high));
     auto total = V::set(0.0f);
     for (int64_t k = 0; k < a.keys_padded; k += V::kWidth) {
-        const auto weight = exp2<V, 6>(V::sub(V::load(scores + k), shift));
+        const auto weight = exp2<V>(V::sub(V::load(scores + k), shift));
         V::store(scores + k, weight);
         total = V::add(total, weight);
     }

@@ -106,13 +106,6 @@ struct Avx2Simd {
         return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
     }
     static void store_bf16(uint16_t* p, F x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16(x)); }
-    // Stores vectors as bf16 and adds what was stored to `sum`.
-    static constexpr int kBf16Vectors = 1;
-    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
-        const __m128i half = to_bf16(x[0]);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
-        return add(sum, widen_bf16(half));
-    }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         uint16_t lanes[8];
         store_bf16(lanes, x);
@@ -175,10 +168,15 @@ struct Avx2Simd {
     static W pack_w(I a, I b) { return _mm256_packs_epi32(a, b); }
     static int packed_column(int i) { return i / 4 % 2 * kWidth + i / 8 * 4 + i % 4; }
     static W add_w(W a, W b) { return _mm256_add_epi16(a, b); }
+    static W sub_w(W a, W b) { return _mm256_subs_epi16(a, b); }
     static W mul_w(W a, W b) { return _mm256_mulhrs_epi16(a, b); }
     template <int N>
     static W shift_left_w(W a) {
         return _mm256_slli_epi16(a, N);
+    }
+    template <int N>
+    static W shift_right_w(W a) {
+        return _mm256_srai_epi16(a, N);
     }
     // Word shifts by lane are missing: the upper and the lower byte of a power come from tables.
     template <int P>
@@ -201,6 +199,10 @@ struct Avx2Simd {
     }
     static void store_w(int16_t* p, W a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
     static I sum_pairs(I sum, W a) { return add_i(sum, _mm256_madd_epi16(a, set_w(1))); }
+    static F sum_bf16(F sum, W a) {
+        const auto pairs = DotBf16::widen(a);
+        return add(add(sum, pairs.even), pairs.odd);
+    }
 
     // Bytes of one vector of words: of two there are more than a tile has columns.
     using B = __m128i;

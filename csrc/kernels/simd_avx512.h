@@ -104,24 +104,6 @@ struct Avx512Simd {
     static void store_bf16(uint16_t* p, F x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(x));
     }
-    // Stores vectors as bf16 and adds what was stored to `sum`.
-#if defined(QORA_UNIT_BF16)
-    static constexpr int kBf16Vectors = 2;
-    static F add_bf16(F sum, uint16_t* p, const F (&x)[2]) {
-        const __m512bh halves = _mm512_cvtne2ps_pbh(x[1], x[0]);
-        I bits;
-        memcpy(&bits, &halves, sizeof bits);
-        _mm512_storeu_si512(p, bits);
-        return DotBf16::dot(sum, bits, set_i(0x3f803f80));  // each times one
-    }
-#else
-    static constexpr int kBf16Vectors = 1;
-    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
-        const __m256i half = to_bf16(x[0]);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
-        return add(sum, widen_bf16(half));
-    }
-#endif
     static void store_bf16_n(uint16_t* p, F x, int n) {
         _mm256_mask_storeu_epi16(p, lane_mask(n), to_bf16(x));
     }
@@ -186,10 +168,15 @@ struct Avx512Simd {
     static W pack_w(I a, I b) { return _mm512_packs_epi32(a, b); }
     static int packed_column(int i) { return i / 4 % 2 * kWidth + i / 8 * 4 + i % 4; }
     static W add_w(W a, W b) { return _mm512_add_epi16(a, b); }
+    static W sub_w(W a, W b) { return _mm512_subs_epi16(a, b); }
     static W mul_w(W a, W b) { return _mm512_mulhrs_epi16(a, b); }
     template <int N>
     static W shift_left_w(W a) {
         return _mm512_slli_epi16(a, N);
+    }
+    template <int N>
+    static W shift_right_w(W a) {
+        return _mm512_srai_epi16(a, N);
     }
     template <int P>
     static W power_w(W n) {
@@ -200,6 +187,14 @@ struct Avx512Simd {
     }
     static void store_w(int16_t* p, W a) { _mm512_storeu_si512(p, a); }
     static I sum_pairs(I sum, W a) { return DotI16::dot(sum, a, set_w(1)); }
+#if defined(QORA_UNIT_BF16)
+    static F sum_bf16(F sum, W a) { return DotBf16::dot(sum, a, set_w(0x3f80)); }  // each times one
+#else
+    static F sum_bf16(F sum, W a) {
+        const auto pairs = DotBf16::widen(a);
+        return add(add(sum, pairs.even), pairs.odd);
+    }
+#endif
 
     // Bytes of two vectors of words, packed within 128 bits as well.
     using B = __m512i;

@@ -113,13 +113,6 @@ struct NeonSimd {
     }
 #endif
     static void store_bf16(uint16_t* p, F x) { vst1_u16(p, to_bf16(x)); }
-    // Stores vectors as bf16 and adds what was stored to `sum`.
-    static constexpr int kBf16Vectors = 1;
-    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
-        const uint16x4_t half = to_bf16(x[0]);
-        vst1_u16(p, half);
-        return add(sum, widen_bf16(half));
-    }
     static void store_bf16_n(uint16_t* p, F x, int n) {
         uint16_t lanes[4];
         store_bf16(lanes, x);
@@ -161,10 +154,15 @@ struct NeonSimd {
     static W pack_w(I a, I b) { return vqmovn_high_s32(vqmovn_s32(a), b); }
     static int packed_column(int i) { return i; }
     static W add_w(W a, W b) { return vaddq_s16(a, b); }
+    static W sub_w(W a, W b) { return vqsubq_s16(a, b); }
     static W mul_w(W a, W b) { return vqrdmulhq_s16(a, b); }
     template <int N>
     static W shift_left_w(W a) {
         return vshlq_n_s16(a, N);
+    }
+    template <int N>
+    static W shift_right_w(W a) {
+        return vshrq_n_s16(a, N);
     }
     template <int P>
     static W power_w(W n) {
@@ -177,6 +175,10 @@ struct NeonSimd {
     }
     static void store_w(int16_t* p, W a) { vst1q_s16(p, a); }
     static I sum_pairs(I sum, W a) { return vpadalq_s16(sum, a); }
+    static F sum_bf16(F sum, W a) {
+        const uint16x8_t bits = vreinterpretq_u16_s16(a);
+        return add(add(sum, widen_bf16(vget_low_u16(bits))), widen_bf16(vget_high_u16(bits)));
+    }
 
     // Bytes of two vectors of words.
     using B = uint8x16_t;

@@ -78,12 +78,6 @@ struct ScalarSimd {
             bits += 0x7fffu + ((bits >> 16) & 1u);
         *p = static_cast<uint16_t>(bits >> 16);
     }
-    // Stores vectors as bf16 and adds what was stored to `sum`.
-    static constexpr int kBf16Vectors = 1;
-    static F add_bf16(F sum, uint16_t* p, const F (&x)[1]) {
-        store_bf16(p, x[0]);
-        return sum + load_bf16(p);
-    }
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
     // Values must fit: they are truncated.
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
@@ -133,6 +127,10 @@ struct ScalarSimd {
     static W add_w(W a, W b) {
         return each_w([&](int i) { return a.v[i] + b.v[i]; });
     }
+    // With saturation.
+    static W sub_w(W a, W b) {
+        return each_w([&](int i) { return min_i(max_i(a.v[i] - b.v[i], INT16_MIN), INT16_MAX); });
+    }
     // a b / 2^15, rounded half up.
     static W mul_w(W a, W b) {
         return each_w([&](int i) { return (a.v[i] * b.v[i] + (1 << 14)) >> 15; });
@@ -140,6 +138,10 @@ struct ScalarSimd {
     template <int N>
     static W shift_left_w(W a) {
         return each_w([&](int i) { return static_cast<uint16_t>(a.v[i]) << N; });
+    }
+    template <int N>
+    static W shift_right_w(W a) {
+        return each_w([&](int i) { return a.v[i] >> N; });
     }
     // 2^(P - n) for 0 <= n <= P, zero for n up to 32.
     template <int P>
@@ -153,6 +155,12 @@ struct ScalarSimd {
     static void store_w(int16_t* p, W a) { std::memcpy(p, a.v, sizeof a.v); }
     // Adds the sum of each two words to a lane of int32.
     static I sum_pairs(I sum, W a) { return sum + a.v[0] + a.v[1]; }
+    // Adds words that are values in bf16 to some lanes.
+    static F sum_bf16(F sum, W a) {
+        uint16_t bits[2];
+        std::memcpy(bits, a.v, sizeof bits);
+        return sum + load_bf16(bits) + load_bf16(bits + 1);
+    }
 
     // kWordsOfB vectors of words from 0 to 255 as bytes. Byte i comes from lane byte_column(i) of the vectors
     // of int32 that the words were packed from: no more than a tile has columns.

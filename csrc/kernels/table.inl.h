@@ -49,7 +49,7 @@ constexpr KernelTable make_table(Family auto_float, Family auto_attention, Famil
              softmax<V, F32Softmax, V::kRowsF32>, same_column, nullptr, add_float_bias<V>,
              half_tile<V, typename V::DotF32, V::kRowsF32>, pack_floats<V>},
             {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_rows_bf16<V>,
-             softmax<V, Bf16Softmax, V::kRowsBf16>, same_column, nullptr, add_float_bias<V>,
+             softmax<V, Bf16Softmax, V::kRowsBf16>, packed_column<V>, nullptr, add_float_bias<V>,
              half_tile<V, typename V::DotBf16, V::kRowsBf16>, pack_dwords<V, Bf16Pairs<V>>},
             {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
              softmax<V, WordSoftmax, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>,
