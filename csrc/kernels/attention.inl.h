@@ -40,7 +40,7 @@ int score_columns(int keys) {
     return (keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
 }
 
-// Weights in float32.
+// Weights in float32, which reach as far as scores do: `Far` changes nothing.
 template <class V, int Rows>
 struct F32Weights {
     template <bool Far>
@@ -118,7 +118,7 @@ struct Bf16Weights {
             for (int r = 0; r < Rows; ++r) {
                 // Words cannot be NaN: the sum tells of a score that is not finite.
                 float defect = 0.0f * reference[r];
-                for (int i = 0; i < score_columns<V>(a.keys); ++i) defect += 0.0f * scores[r * stride + i];
+                for (int c = 0; c < score_columns<V>(a.keys); ++c) defect += 0.0f * scores[r * stride + c];
                 a.weight_sum[r] += defect;
             }
         }
