@@ -232,12 +232,16 @@ def test_bursts_of_damage_are_found(path, tmp_path):
                 read_model(damaged)
 
 
-def test_damaged_tensors_are_named_and_verify_false_skips_them(path, model):
+@pytest.mark.parametrize("threads", [1, 2, 4096])
+@pytest.mark.parametrize("name", ["head.bias", "patch.weight"])
+def test_damaged_tensors_are_named_and_verify_false_skips_them(path, model, name, threads):
     whole = bytearray(path.read_bytes())
-    whole[whole.index(model.tensors["head.bias"].tobytes())] ^= 1
+    tensor = model.tensors[name]
+    data = tensor.data if isinstance(tensor, QuantizedTensor) else tensor
+    whole[whole.index(data.tobytes())] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(ModelFileError, match=r"model\.qora-vision.*head\.bias"):
-        read_model(path)
+    with pytest.raises(ModelFileError, match=rf"model\.qora-vision.*: {name.replace('.', '[.]')};"):
+        read_model(path, threads=threads)
     read_model(path, verify=False)
     read_header(path)
 

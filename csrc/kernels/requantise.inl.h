@@ -2,30 +2,26 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
-#include "core/float_bits.h"
 #include "kernels/kernel_table.h"
 
 namespace qora {
 namespace {
 
-// Plain loops, which compilers vectorise.
+// A group has sixteen levels, which are rounded once and then looked up. Those that no weight has may be
+// anything.
 template <class V>
 int32_t q4_to_i8(const uint8_t* stored, const float* scales, int64_t groups, float inverse, int8_t* y) {
-    constexpr int kBytes = kGroupSize / 2;
-    int32_t sums[kBytes] = {};
-    for (int64_t g = 0; g < groups; ++g) {
-        const float scale = scales[g];
-        uint16_t pairs[kBytes];
-        for (int i = 0; i < kBytes; ++i) {
-            const int32_t byte = stored[g * kBytes + i];
-            const int32_t even = round_to_int(scale * static_cast<float>((byte & 15) - 8) * inverse),
-                          odd = round_to_int(scale * static_cast<float>((byte >> 4) - 8) * inverse);
-            sums[i] += even + odd;
-            pairs[i] = static_cast<uint16_t>((even & 255) | odd * 256);
+    const float steps[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    int32_t sums[kGroupSize] = {};
+    for (int64_t g = 0; g < groups; ++g, stored += kGroupSize / 2, y += kGroupSize) {
+        int8_t levels[16];
+        for (int i = 0; i < 16; i += V::kWidth) {
+            const auto weights = V::mul(V::set(scales[g]), V::load(steps + i));
+            V::store_signed_bytes(levels + i, V::to_int(V::mul(weights, V::set(inverse))));
         }
-        std::memcpy(y + g * kGroupSize, pairs, sizeof(pairs));
+        V::look_up_nibbles(levels, stored, y);
+        for (int64_t i = 0; i < kGroupSize; ++i) sums[i] += y[i];
     }
     int32_t sum = 0;
     for (const int32_t part : sums) sum += part;

@@ -193,6 +193,14 @@ struct NeonSimd {
     static I sum_bytes(I sum, B a) {
         return vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(sum), vpaddlq_u8(a)));
     }
+    static void look_up_nibbles(const int8_t (&table)[16], const uint8_t* x, int8_t* y) {
+        const int8x16_t values = vld1q_s8(table);
+        const uint8x16_t bytes = vld1q_u8(x);
+        const int8x16_t low = vqtbl1q_s8(values, vandq_u8(bytes, vdupq_n_u8(15))),
+                        high = vqtbl1q_s8(values, vshrq_n_u8(bytes, 4));
+        vst1q_s8(y, vzip1q_s8(low, high));
+        vst1q_s8(y + 16, vzip2q_s8(low, high));
+    }
 
     static I load_dwords(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
     static I broadcast_dword(const void* p) { return vld1q_dup_s32(static_cast<const int32_t*>(p)); }

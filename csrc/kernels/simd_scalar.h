@@ -177,6 +177,13 @@ struct ScalarSimd {
     static void store_b(uint8_t* p, B a) { std::memcpy(p, a.v, sizeof a.v); }
     // Adds the bytes to some lanes.
     static I sum_bytes(I sum, B a) { return sum + a.v[0] + a.v[1]; }
+    // y[2 i] and y[2 i + 1] are what the table has for the low and the high half of byte i of sixteen.
+    static void look_up_nibbles(const int8_t (&table)[16], const uint8_t* x, int8_t* y) {
+        for (int i = 0; i < 16; ++i) {
+            y[2 * i] = table[x[i] & 15];
+            y[2 * i + 1] = table[x[i] >> 4];
+        }
+    }
 
     // Operand types of the dot-product tiles; dot(acc, a, b) adds the products of each dword.
     struct DotF32 {

@@ -24,6 +24,7 @@ from qora_vision.conversion import Weights as Weights
 from qora_vision.errors import CheckpointError, ModelFileError
 from qora_vision.models.base import Config, config_from_dict, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
+from qora_vision.ops import num_threads
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, is_checkpoint_file, open_checkpoint, read_json
 from qora_vision.weights.convert.hf import labels_of, names_in_order
@@ -78,7 +79,7 @@ def load_model(
             "config.json and weights, OWNER/NAME of a model on the Hugging Face hub, or a bundled model "
             "(`qora-vision info` lists them)"
         )
-    model = read_own_file(source)
+    model = read_own_file(source, threads)
     if weights not in (None, model.file.quantization):
         raise ValueError(
             f"{source} holds {model.file.quantization} weights, which cannot become {weights}: convert the "
@@ -104,8 +105,8 @@ def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -
     return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
 
 
-def read_own_file(path: Path) -> LoadedModel:
-    """Read a `.qora-vision` file.
+def read_own_file(path: Path, threads: int = 0) -> LoadedModel:
+    """Read a `.qora-vision` file; threads: 0 for the process default.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def read_own_file(path: Path) -> LoadedModel:
     ModelFileError
         If it is damaged or not supported.
     """
-    return interpret(read_model(path), path)
+    return interpret(read_model(path, threads=threads or num_threads()), path)
 
 
 def interpret(file: ModelFile, source: Path) -> LoadedModel:

@@ -36,6 +36,7 @@ __all__ = [
     "available_isas",
     "cpu_info",
     "default_isa",
+    "num_threads",
     "quantize",
     "set_num_threads",
 ]
@@ -101,6 +102,11 @@ def set_num_threads(n: int) -> None:
     _core.set_num_threads(n)
 
 
+def num_threads() -> int:
+    """Return how many threads ops use unless a model was loaded with its own number."""
+    return _core.num_threads()
+
+
 def cpu_info() -> dict[str, Any]:
     """Describe the CPU and how it is used.
 
@@ -119,7 +125,7 @@ def cpu_info() -> dict[str, Any]:
         "name": _core.cpu_name(),
         "isas": available_isas(),
         "isa": default_isa(),
-        "threads": _core.num_threads(),
+        "threads": num_threads(),
         "openmp": _core.uses_openmp(),
     }
 
