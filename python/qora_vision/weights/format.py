@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -224,16 +224,21 @@ def _checksum(array: npt.NDArray[Any]) -> str:
 
 
 def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str], threads: int) -> None:
-    def differing(names: Sequence[str]) -> list[str]:
-        return [name for name in names if _checksum(arrays[name]) != checksums[name]]
+    sound: set[str] = set()
+
+    def check(names: Sequence[str]) -> None:
+        sound.update(name for name in names if _checksum(arrays[name]) == checksums[name])
 
     # Threads run side by side in zlib; many would wait for memory. Each gets as many of the large tensors.
     count = min(threads, 8)
     by_size = sorted(arrays, key=lambda name: arrays[name].nbytes)
-    with ThreadPoolExecutor(count) as pool:
-        parts = pool.map(differing, (by_size[i::count] for i in range(count)))
-        found = {name for part in parts for name in part}
-    damaged = [name for name in arrays if name in found]
+    helpers = [Thread(target=check, args=(by_size[i::count],)) for i in range(1, count)]
+    for helper in helpers:
+        helper.start()
+    check(by_size[::count])
+    for helper in helpers:
+        helper.join()
+    damaged = [name for name in arrays if name not in sound]
     if damaged:
         names = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
         raise ModelFileError(
