@@ -284,8 +284,8 @@ def test_every_weight(isa: str, family: str) -> None:
     if family in attention_bounds.VALUE_LIMIT:  # these have the bound of `check` only
         return
     error = got[:, 1] / got[:, 0] * 2.0 ** (steps / 1024) - 1
-    worst, average = (4.41e-3, 1.69e-3) if family == "bf16" else (1e-6, 5e-7)
-    assert np.abs(error).max() <= worst and np.sqrt(np.mean(error**2)) <= average
+    worst, typical = (4.41e-3, 1.69e-3) if family == "bf16" else (1e-6, 5e-7)
+    assert np.abs(error).max() <= worst and np.sqrt(np.mean(error**2)) <= typical
 
 
 @pytest.mark.parametrize("where", [0, 1500, 2999])

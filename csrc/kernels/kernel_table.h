@@ -36,9 +36,9 @@ constexpr int64_t operand_bytes(Family f, int64_t steps, int64_t nr) {
 // Attention in bf16 takes distances of scores in steps of 2^-kBf16ScoreBits octaves (units of log2).
 constexpr int kBf16ScoreBits = 10;
 
-// Attention in the i16 family. Scores are counted in steps of 2^-kI16ScoreBits octaves. The
-// largest weight of a block is kI16WeightOne, so that 128 of them times values up to kI16ValueLimit fit an
-// int32 accumulator, and so does any number of smaller ones whose sum is at most kI16WeightSum.
+// Attention in the i16 family. Scores are counted in steps of 2^-kI16ScoreBits octaves. The largest weight of
+// a block is kI16WeightOne, so that 128 of them times values up to kI16ValueLimit fit an int32 accumulator,
+// and so does any number of smaller ones whose sum is at most kI16WeightSum.
 constexpr int kI16ScoreBits = 11;
 constexpr int kI16WeightOne = 11584;
 constexpr int kI16ValueLimit = 1448;

@@ -7,11 +7,12 @@
 #include <cstring>
 
 #include "kernels/compiler.h"
+#include "kernels/simd_x86.h"
 
 namespace qora {
 namespace {
 
-struct Avx2Simd {
+struct Avx2Simd : X86Bytes {
     static constexpr int kWidth = 8;
     using F = __m256;
     using I = __m256i;
@@ -218,14 +219,6 @@ struct Avx2Simd {
     static void store_b(uint8_t* p, B a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a); }
     static I sum_bytes(I sum, B a) {
         return add_i(sum, _mm256_zextsi128_si256(_mm_sad_epu8(a, _mm_setzero_si128())));
-    }
-    static void look_up_nibbles(const int8_t (&table)[16], const uint8_t* x, int8_t* y) {
-        const auto load = [](const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); };
-        const __m256i values = _mm256_broadcastsi128_si256(load(table)),
-                      words = _mm256_cvtepu8_epi16(load(x));
-        const __m256i both = _mm256_or_si256(words, _mm256_slli_epi16(words, 4));
-        const __m256i index = _mm256_and_si256(both, _mm256_set1_epi8(15));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm256_shuffle_epi8(values, index));
     }
 
     static I load_dwords(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/compiler.h"
+#include "kernels/simd_x86.h"
 
 #if defined(QORA_UNIT_VNNI) != defined(__AVX512VNNI__) && !defined(_MSC_VER)
 #error "the unit's compiler flags and its QORA_UNIT_VNNI disagree"
@@ -19,7 +20,7 @@
 namespace qora {
 namespace {
 
-struct Avx512Simd {
+struct Avx512Simd : X86Bytes {
     static constexpr int kWidth = 16;
     using F = __m512;
     using I = __m512i;
@@ -204,14 +205,6 @@ struct Avx512Simd {
     static B first_b(B a, int n) { return _mm512_maskz_mov_epi8((uint64_t{1} << n) - 1, a); }
     static void store_b(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
     static I sum_bytes(I sum, B a) { return add_i(sum, _mm512_sad_epu8(a, _mm512_setzero_si512())); }
-    static void look_up_nibbles(const int8_t (&table)[16], const uint8_t* x, int8_t* y) {
-        const auto load = [](const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); };
-        const __m256i values = _mm256_broadcastsi128_si256(load(table)),
-                      words = _mm256_cvtepu8_epi16(load(x));
-        const __m256i both = _mm256_or_si256(words, _mm256_slli_epi16(words, 4));
-        const __m256i index = _mm256_and_si256(both, _mm256_set1_epi8(15));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm256_shuffle_epi8(values, index));
-    }
 
     static I load_dwords(const void* p) { return _mm512_load_si512(p); }
     static I broadcast_dword(const void* p) {
