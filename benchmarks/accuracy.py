@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from qora_vision import _core
-from qora_vision.ops import Engine, LayerNorm, available_isas, quantize
+from qora_vision.engine.ops import Engine, LayerNorm, available_isas, quantize
 
 # The sizes of ViViT-B: embedding, hidden layer, head, and tokens as keys. Rows and queries are a sample.
 DIM, HIDDEN, HEAD_DIM, KEYS, ROWS = 768, 3072, 64, 3137, 96

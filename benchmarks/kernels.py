@@ -27,7 +27,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.peaks import MEMORY, measure_peaks, peak_name
 from qora_vision import _core
-from qora_vision.ops import Engine, LayerNorm, available_isas, quantize
+from qora_vision.engine.ops import Engine, LayerNorm, available_isas, quantize
 
 DIM, HIDDEN, HEADS, HEAD_DIM, TOKENS = 768, 3072, 12, 64, 3137
 # Rows and queries: all tokens, or as many as the plain kernels manage in a moment.

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 import qora_vision
 from qora_vision import VideoClassifier
-from qora_vision.calibration import calibrate
-from qora_vision.loading import LoadedModel, load_model
-from qora_vision.ops import Compute, Engine, quantize
+from qora_vision.engine.ops import Compute, Engine, quantize
+from qora_vision.engine.tensors import QuantizedTensor, Tensor
+from qora_vision.loading.calibration import calibrate
+from qora_vision.loading.models import LoadedModel, load_model
 from qora_vision.video import as_frames
-from qora_vision.weights.tensors import QuantizedTensor, Tensor
 
 # (T, H, W, 3) uint8 and the number of its class.
 Example = tuple[NDArray[np.uint8], int]

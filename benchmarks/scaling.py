@@ -34,7 +34,7 @@ from benchmarks.measuring import (
 from benchmarks.scaling_model import Machine, predict
 from benchmarks.tracing import Call, tracing
 from qora_vision import _core
-from qora_vision.ops import Engine
+from qora_vision.engine.ops import Engine
 
 BATCH = 4
 OVERSUBSCRIPTION = (2, 4, 8)

@@ -26,9 +26,9 @@ from benchmarks.measuring import (
     table,
     timed,
 )
-from qora_vision.conversion import store
-from qora_vision.models.trecvit import Trecvit, TrecvitConfig
-from qora_vision.ops import Engine
+from qora_vision.engine.ops import Engine
+from qora_vision.loading.conversion import store
+from qora_vision.models.trecvit.network import Trecvit, TrecvitConfig
 
 
 def random_model(config: TrecvitConfig, weights: Any, threads: int) -> Trecvit:

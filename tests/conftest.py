@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from paths import ROOT
 from tiny_vivit import write_tiny_vivit
 
 import qora_vision
@@ -22,7 +23,7 @@ def pytest_configure() -> None:
     transformers can be imported only after what `torchvision_swin` does about that.
     """
     if folder := os.environ.get("QORA_TORCHVISION"):
-        sys.path += [folder, str(Path(__file__).parents[1] / "tools")]
+        sys.path += [folder, str(ROOT / "tools")]
         import torchvision_swin
 
         torchvision_swin.import_swin()
@@ -62,7 +63,7 @@ def tiny_bundled(tiny_model_file: Path, tmp_path_factory, monkeypatch: pytest.Mo
     shutil.copytree(Path(qora_vision.__file__).with_name("assets"), folder)
     path = folder / "camera-motion.qora-vision"
     shutil.copy(tiny_model_file, path)
-    monkeypatch.setattr("qora_vision.bundled._FOLDER", folder)
+    monkeypatch.setattr("qora_vision.loading.bundled._FOLDER", folder)
     return path
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.weights.format import ModelFile, write_model
-from qora_vision.weights.tensors import QuantizedTensor
 
 
 def fixture_model() -> ModelFile:

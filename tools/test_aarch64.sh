@@ -103,7 +103,7 @@ done
 echo "== tests of kernels and ops on $cpus" >&2
 test_table() {
     local cpu="$1" table="$2" file="$3"
-    QEMU_CPU="$cpu" "$here/python" -m pytest -q -p no:cacheprovider "tests/test_$file.py" \
+    QEMU_CPU="$cpu" "$here/python" -m pytest -q -p no:cacheprovider tests/*/"test_$file.py" \
         -k "$table and not real" >"$here/$table-$file.log" 2>&1 || {
         cat "$here/$table-$file.log" >&2
         return 1

@@ -6,10 +6,7 @@
 ...     print(f"{score:6.1%}  {label}")
 """
 
-from qora_vision.annotation import ANNOTATION_FORMATS, annotate
-from qora_vision.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
-from qora_vision.classifier import VideoClassifier, list_models, load
-from qora_vision.comparison import ClipComparison, Comparison, class_order, compare
+from qora_vision.engine.ops import available_isas, cpu_info, set_num_threads
 from qora_vision.errors import (
     CheckpointError,
     DownloadError,
@@ -18,11 +15,14 @@ from qora_vision.errors import (
     QoraVisionError,
     VideoError,
 )
-from qora_vision.hub import CachedModel, ModelCache
-from qora_vision.ops import available_isas, cpu_info, set_num_threads
-from qora_vision.prediction import Prediction, Window
-from qora_vision.segments import Segment, join_windows
-from qora_vision.streaming import stream
+from qora_vision.loading.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
+from qora_vision.loading.hub import CachedModel, ModelCache
+from qora_vision.tasks.annotate import ANNOTATION_FORMATS, annotate
+from qora_vision.tasks.classifier import VideoClassifier, list_models, load
+from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
+from qora_vision.tasks.prediction import Prediction, Window
+from qora_vision.tasks.segments import Segment, join_windows
+from qora_vision.tasks.stream import stream
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
 __version__: str

@@ -11,8 +11,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from qora_vision.calibration import calibrate
-from qora_vision.loading import load_model
+from qora_vision.loading.calibration import calibrate
+from qora_vision.loading.models import load_model
 from qora_vision.video import as_frames
 from qora_vision.weights.format import write_model
 from training.camera_motion.data import sample

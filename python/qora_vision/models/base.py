@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints,
 
 import numpy as np
 
+from qora_vision.engine.ops import FloatArray
 from qora_vision.errors import VideoError
-from qora_vision.layers import TensorSpec
-from qora_vision.ops import FloatArray
+from qora_vision.nn.layers import TensorSpec
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qora_vision.engine.ops import Engine
+from qora_vision.engine.tensors import Tensor
 from qora_vision.models.base import Config, Model
-from qora_vision.models.timesformer import Timesformer, TimesformerConfig
-from qora_vision.models.trecvit import Trecvit, TrecvitConfig
-from qora_vision.models.video_swin import VideoSwin, VideoSwinConfig
-from qora_vision.models.videomae import VideoMae, VideoMaeConfig
-from qora_vision.models.vivit import Vivit, VivitConfig
-from qora_vision.models.vivit_factorised_attention import (
+from qora_vision.models.timesformer.network import Timesformer, TimesformerConfig
+from qora_vision.models.trecvit.network import Trecvit, TrecvitConfig
+from qora_vision.models.video_swin.network import VideoSwin, VideoSwinConfig
+from qora_vision.models.videomae.network import VideoMae, VideoMaeConfig
+from qora_vision.models.vivit.network import Vivit, VivitConfig
+from qora_vision.models.vivit_factorised_attention.network import (
     VivitFactorisedAttention,
     VivitFactorisedAttentionConfig,
 )
-from qora_vision.models.vivit_factorised_encoder import (
+from qora_vision.models.vivit_factorised_encoder.network import (
     VivitFactorisedEncoder,
     VivitFactorisedEncoderConfig,
 )
-from qora_vision.models.vjepa2 import Vjepa2, Vjepa2Config
-from qora_vision.ops import Engine
-from qora_vision.weights.tensors import Tensor
+from qora_vision.models.vjepa2.network import Vjepa2, Vjepa2Config
 
 
 @dataclass(frozen=True)

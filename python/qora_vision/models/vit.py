@@ -12,7 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from qora_vision.layers import (
+from qora_vision.engine.ops import Activation, Engine, FloatArray, LayerNorm
+from qora_vision.models.base import Output, check_fields
+from qora_vision.nn.layers import (
     BlockConfig,
     Tensors,
     TensorSpec,
@@ -21,8 +23,6 @@ from qora_vision.layers import (
     linear_specs,
     make_linear,
 )
-from qora_vision.models.base import Output, check_fields
-from qora_vision.ops import Activation, Engine, FloatArray, LayerNorm
 
 # Far above every published model: a damaged config must not make us list tensors for ever.
 MAX_DEPTH = 1000

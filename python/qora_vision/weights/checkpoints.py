@@ -10,8 +10,8 @@ from typing import Any
 import numpy.typing as npt
 
 from qora_vision.errors import CheckpointError
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.flax_file import read_flax_file
-from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.npz_file import read_npz_file
 from qora_vision.weights.safetensors_file import parse_header, parse_json
 from qora_vision.weights.stored_tensor import Storage, StoredTensor

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qora_vision.errors import CheckpointError
-from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import PiecewiseTensor, Storage, StoredTensor
 
 # Where scenic keeps the parameters: a bare optimizer (pre-Linen names one level deeper), or a train state.

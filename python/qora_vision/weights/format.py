@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qora_vision.engine.tensors import KINDS, QuantizedTensor, Tensor
 from qora_vision.errors import ModelFileError
-from qora_vision.weights.atomic_file import replace_file
+from qora_vision.files.atomic import replace_file
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.format_header import (
     ALIGNMENT,
     FORMAT_NAME,
@@ -29,9 +31,7 @@ from qora_vision.weights.format_header import (
     build_header,
     parse_model_header,
 )
-from qora_vision.weights.mapped_file import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES, METADATA_KEY
-from qora_vision.weights.tensors import KINDS, QuantizedTensor, Tensor
 
 __all__ = [
     "FORMAT_NAME",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from qora_vision.errors import CheckpointError
-from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import StoredTensor
 from qora_vision.weights.zip_members import ZIP_ERRORS, list_members, member_storage
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from qora_vision.errors import CheckpointError
-from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qora_vision.errors import CheckpointError
-from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle

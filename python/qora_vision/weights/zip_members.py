@@ -7,7 +7,7 @@ import zipfile
 import zlib
 
 from qora_vision.errors import CheckpointError
-from qora_vision.weights.mapped_file import MappedFile
+from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import Storage
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field

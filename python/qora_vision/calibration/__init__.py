@@ -1,5 +1,0 @@
-"""Quantising with the help of a few clips: what comes into a layer decides how its weights are rounded."""
-
-from qora_vision.calibration.calibrated import calibrate
-
-__all__ = ["calibrate"]

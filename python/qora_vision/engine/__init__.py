@@ -1,0 +1,1 @@
+"""How ops run: quantised tensors and typed calls into the native kernels."""

@@ -1,0 +1,124 @@
+"""What ships inside the package: trained models, by name, and the clip that shows them.
+
+A bundled name always means the bundled model, whatever lies in the current folder: what a command does must
+not depend on where it is typed. `./camera-motion`, or a `Path`, means a file or folder of that name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from qora_vision.loading.models import LoadedModel, Progress, ValueRange, Weights, load_model
+from qora_vision.weights.format import ModelHeader, read_header
+
+_SUFFIX = ".qora-vision"
+_FOLDER = Path(__file__).parents[1] / "assets"
+
+
+@dataclass(frozen=True)
+class BundledClip:
+    """A short film in the package, to try a model on.
+
+    Attributes
+    ----------
+    path
+        The file in the installed package.
+    title, credit
+        What it shows, and whose it is.
+    stride
+        Step between the frames of a window that suits it: its camera moves so slowly that frames side by side
+        are all but the same.
+    """
+
+    path: Path
+    title: str
+    credit: str
+    stride: int
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A trained model that is part of the package and loads without a download.
+
+    Attributes
+    ----------
+    name
+        What `qora_vision.load` takes.
+    path
+        The `.qora-vision` file in the installed package.
+    """
+
+    name: str
+    path: Path
+
+    def info(self) -> ModelHeader:
+        """Read what the file says of itself: labels, precision, config, origin, size."""
+        return read_header(self.path)
+
+
+def demo_clip() -> BundledClip:
+    """Return the clip of `qora-vision demo`: assets/README.md tells where it comes from."""
+    return BundledClip(
+        _FOLDER / "webb_mirror.mp4",
+        "the mirror of the James Webb Space Telescope under inspection",
+        "NASA's Goddard Space Flight Center, public domain, https://svs.gsfc.nasa.gov/13013",
+        stride=2,
+    )
+
+
+def list_bundled() -> list[BundledModel]:
+    """Return the models that ship in the package, by name."""
+    return [BundledModel(path.name[: -len(_SUFFIX)], path) for path in sorted(_FOLDER.glob(f"*{_SUFFIX}"))]
+
+
+def find_bundled(src: str | PathLike[str]) -> BundledModel | None:
+    """Return the bundled model of this name; None for any other text, and for every `Path`."""
+    return next((model for model in list_bundled() if isinstance(src, str) and model.name == src), None)
+
+
+def load_bundled(
+    model: BundledModel,
+    *,
+    weights: Weights | None,
+    value_range: ValueRange | None,
+    progress: Progress | None,
+) -> LoadedModel:
+    """Load a bundled model, which is as it is: precision and preprocessing were chosen when it was made.
+
+    Raises
+    ------
+    ValueError
+        If another precision or value range is asked for.
+    """
+    stored = model.info().quantization
+    if weights not in (None, stored):
+        raise ValueError(
+            f"the bundled model {model.name} has {stored} weights, which cannot become {weights}: ask for "
+            f"none or for {stored}; compute='exact' makes the arithmetic float32"
+        )
+    if value_range is not None:
+        raise ValueError(
+            f"the bundled model {model.name} carries its own preprocessing: value_range is for checkpoints"
+        )
+    return load_model(model.path, progress=progress)
+
+
+def read_info(src: str | PathLike[str]) -> ModelHeader:
+    """Read what a `.qora-vision` file says about its model without touching the weights.
+
+    Parameters
+    ----------
+    src
+        The file, or the name of a bundled model.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no such file, its header is damaged, it is truncated, or of a newer version of the format.
+    OSError
+        If it is missing or unreadable.
+    """
+    model = find_bundled(src)
+    return read_header(Path(src)) if model is None else model.info()

@@ -1,0 +1,169 @@
+"""Tensors of other people's checkpoints as ours: found through a name map, converted as they are read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qora_vision.engine.ops import quantize
+from qora_vision.engine.tensors import Tensor
+from qora_vision.errors import CheckpointError
+from qora_vision.nn.layers import TensorSpec
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.sources import Source, source_of
+
+Weights = Literal["q4", "q8", "f16", "f32"]
+# Called with how much is done, of how much, and what is being done.
+Progress = Callable[[int, int, str], None]
+
+
+def find_sources(
+    convert: ModuleType, specs: Mapping[str, TensorSpec], checkpoint: Checkpoint, source: Path
+) -> dict[str, Source]:
+    """Return where every tensor of a model comes from.
+
+    Raises
+    ------
+    CheckpointError
+        That names every missing, unexpected and misshapen tensor at once.
+    """
+    found: dict[str, Source] = {}
+    absent: list[list[Source]] = []
+    used: Counter[int] = Counter()
+    for name in specs:
+        candidates = spellings_of(convert, name)
+        number = next((i for i, item in enumerate(candidates) if is_there(item, checkpoint)), None)
+        if number is None:
+            absent.append(candidates)
+        else:
+            used[number] += 1
+            found[name] = candidates[number]
+    # What is missing is called as the rest of this checkpoint is.
+    usual = max(used, key=lambda number: (used[number], -number), default=0)
+    missing = [
+        name for items in absent for name in items[min(usual, len(items) - 1)].names if name not in checkpoint
+    ]
+    ignored = re.compile("|".join(convert.IGNORED))
+    known = {name for item in found.values() for name in item.names}
+    extra = [name for name in sorted(set(checkpoint) - known) if not ignored.fullmatch(name)]
+    try:
+        shapes = {ours: (item.shape(checkpoint), specs[ours].shape) for ours, item in found.items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    faults = name_faults("missing", dict.fromkeys(missing)) + name_faults("unexpected", extra)
+    # Tables are stored with a batch axis of length 1.
+    faults += shape_faults(
+        (found[ours].names[0], *pair)
+        for ours, pair in shapes.items()
+        if _without_ones(pair[0]) != _without_ones(pair[1])
+    )
+    if faults:
+        raise CheckpointError(f"{source}: the weights do not fit the config: " + "; ".join(faults))
+    return found
+
+
+def spellings_of(convert: ModuleType, ours: str) -> list[Source]:
+    """Return what a tensor may come from: NAMES has it whole, or its layer with {i} for the block."""
+    block = re.search(r"(?:^|\.)blocks\.(\d+)\.", ours)
+    index = block.group(1) if block else ""
+    pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
+    layer, _, part = pattern.rpartition(".")
+    if pattern in convert.NAMES:
+        return [source_of(spelling, index, "") for spelling in convert.NAMES[pattern]]
+    return [source_of(spelling, index, part) for spelling in convert.NAMES[layer]]
+
+
+def is_there(source: Source, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint has all that a tensor is made of."""
+    return all(name in checkpoint for name in source.names)
+
+
+class CheckpointTensors(Mapping[str, Tensor]):
+    """A checkpoint's tensors by our names, read and converted at every access."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        specs: Mapping[str, TensorSpec],
+        sources: Mapping[str, Source],
+        weights: Weights,
+        threads: int,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._specs = specs
+        self._sources = sources
+        self._weights = weights
+        self._threads = threads
+
+    def __getitem__(self, name: str) -> Tensor:
+        spec, source = self._specs[name], self._sources[name]
+        values = source.read(self._checkpoint).reshape(spec.shape)
+        try:
+            tensor = store(values, spec, self._weights, self._threads)
+        except ValueError as error:
+            theirs = ", ".join(map(repr, source.names))
+            raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
+        for theirs in source.names:
+            self._checkpoint.release(theirs)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+def read_all(tensors: Mapping[str, Tensor], progress: Progress | None) -> dict[str, Tensor]:
+    """Read every tensor now, reporting on it."""
+    result: dict[str, Tensor] = {}
+    for name in tensors:
+        if progress is not None:
+            progress(len(result), len(tensors), "converting weights")
+        result[name] = tensors[name]
+    if progress is not None:
+        progress(len(tensors), len(tensors), "converting weights")
+    return result
+
+
+def name_faults(what: str, names: Collection[str]) -> list[str]:
+    """Put names of tensors in a sentence, if there are any."""
+    return [f"{what} tensors: {', '.join(names)}"] if names else []
+
+
+def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """Compare shapes as they are with shapes as they should be."""
+    return name_faults(
+        "misshapen", [f"{name} is {shape} instead of {due}" for name, shape, due in tensors if shape != due]
+    )
+
+
+def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
+    """Return a tensor in the form that its spec and the wanted precision make of it.
+
+    Raises
+    ------
+    ValueError
+        If it is not of floating-point numbers, or holds one that the form cannot.
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"expected floating-point values, got {values.dtype}")
+    if weights in ("q4", "q8") and spec.quantisable:
+        return quantize(values, weights if spec.storage == "weight" else "q8", threads)
+    half = spec.storage != "exact" and weights != "f32"
+    with np.errstate(over="ignore"):
+        stored = np.array(values, np.float16 if half else np.float32, order="C")
+    if not np.isfinite(stored).all():
+        raise ValueError(f"it holds NaN, infinity or a value too large for {stored.dtype}")
+    return stored
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -1,0 +1,1 @@
+"""timesformer: its network, and the names of its tensors in checkpoints."""

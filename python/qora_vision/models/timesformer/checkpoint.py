@@ -1,0 +1,137 @@
+"""TimeSformer's names: Hugging Face's, and those of the original code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from qora_vision.errors import CheckpointError
+from qora_vision.models.timesformer.network import AttentionType, TimesformerConfig
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
+from qora_vision.weights.sources import Folded, Rows, Spelling
+
+_HF = "timesformer.encoder.layer.{i}"
+_HF_QKV, _QKV = f"{_HF}.attention.attention.qkv", "blocks.{i}.attn.qkv"
+_HF_TIME_QKV, _TIME_QKV = f"{_HF}.temporal_attention.attention.qkv", "blocks.{i}.temporal_attn.qkv"
+
+# Ours -> theirs; {i} is a block. Attention over time ends in two linear layers in a row, which become one.
+NAMES: dict[str, tuple[Spelling, ...]] = {
+    "cls_token": ("timesformer.embeddings.cls_token", "cls_token"),
+    "pos_embed": ("timesformer.embeddings.position_embeddings", "pos_embed"),
+    "time_embed": ("timesformer.embeddings.time_embeddings", "time_embed"),
+    "embed": ("timesformer.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    "blocks.{i}.time_norm": (f"{_HF}.temporal_layernorm", "blocks.{i}.temporal_norm1"),
+    "blocks.{i}.time.q": (Rows(_HF_TIME_QKV, 0), Rows(_TIME_QKV, 0)),
+    "blocks.{i}.time.k": (Rows(_HF_TIME_QKV, 1), Rows(_TIME_QKV, 1)),
+    "blocks.{i}.time.v": (Rows(_HF_TIME_QKV, 2), Rows(_TIME_QKV, 2)),
+    "blocks.{i}.time.proj": (
+        Folded(f"{_HF}.temporal_attention.output.dense", f"{_HF}.temporal_dense"),
+        Folded("blocks.{i}.temporal_attn.proj", "blocks.{i}.temporal_fc"),
+    ),
+    "blocks.{i}.norm1": (f"{_HF}.layernorm_before", "blocks.{i}.norm1"),
+    "blocks.{i}.attn.q": (Rows(_HF_QKV, 0), Rows(_QKV, 0)),
+    "blocks.{i}.attn.k": (Rows(_HF_QKV, 1), Rows(_QKV, 1)),
+    "blocks.{i}.attn.v": (Rows(_HF_QKV, 2), Rows(_QKV, 2)),
+    "blocks.{i}.attn.proj": (f"{_HF}.attention.output.dense", "blocks.{i}.attn.proj"),
+    "blocks.{i}.norm2": (f"{_HF}.layernorm_after", "blocks.{i}.norm2"),
+    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1"),
+    "blocks.{i}.mlp.fc2": (f"{_HF}.output.dense", "blocks.{i}.mlp.fc2"),
+    "norm": ("timesformer.layernorm", "norm"),
+    "head": ("classifier", "head"),
+}
+# Layers of the image model that training began with, and that a clip does not pass through.
+IGNORED = (r"pre_logits\..*", r"head_dist\..*")
+PREFIXES = ("module.", "model.")
+
+# Frames of the published models that span 256 or 384 frames, each with its stride.
+_STRIDES = {8: 32, 16: 16, 96: 4}
+_SPARSE_CLASSES = 174
+_MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+# Channels of a head in every published model.
+_HEAD_DIM = 64
+
+
+def read_config(fields: Mapping[str, Any], num_classes: int) -> TimesformerConfig:
+    """Read config.json; missing fields take the defaults of transformers' `TimesformerConfig`."""
+    kind = read_field(fields, "attention_type", str, "divided_space_time")
+    return TimesformerConfig(
+        num_classes=num_classes,
+        num_frames=read_field(fields, "num_frames", int, 8),
+        image_size=read_size(fields, "image_size", 224),
+        num_channels=read_field(fields, "num_channels", int, 3),
+        tubelet_size=(1, *read_size(fields, "patch_size", 16)),
+        embed_dim=read_field(fields, "hidden_size", int, 768),
+        depth=read_field(fields, "num_hidden_layers", int, 12),
+        num_heads=read_field(fields, "num_attention_heads", int, 12),
+        mlp_dim=read_field(fields, "intermediate_size", int, 3072),
+        activation=activation_of(read_field(fields, "hidden_act", str, "gelu")),
+        norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-6)),
+        attention_type=cast(AttentionType, kind),
+        qkv_bias=read_field(fields, "qkv_bias", bool, True),
+        frame_average=read_field(fields, "frame_average", bool, True),
+    )
+
+
+def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Tell the config of an original checkpoint from its tensors; None if it is none.
+
+    Heads of 64 channels, square frames and, where attention is in space only, 8 of them are not to be seen
+    there, but taken from the published models.
+
+    Raises
+    ------
+    CheckpointError
+        If it is one, but has no square of positions or no whole number of such heads.
+    """
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+    if any(name not in checkpoint for name in needed):
+        return None
+    patches, positions = checkpoint.shape("patch_embed.proj.weight"), checkpoint.shape("pos_embed")
+    if len(patches) != 4 or len(positions) != 3:
+        return None
+    dim, channels, height, width = patches
+    side = math.isqrt(positions[1] - 1)
+    if side * side != positions[1] - 1 or height != width or dim % _HEAD_DIM:
+        raise CheckpointError(
+            f"a TimeSformer with {positions[1]} positions, patches of {height} x {width} and {dim} channels "
+            "is none of the published ones: put the file into a directory with a config.json that says what "
+            "it is (docs/models.md)"
+        )
+    kind, frames = "space_only", 8
+    if "time_embed" in checkpoint:
+        divided = "blocks.0.temporal_fc.weight" in checkpoint
+        kind = "divided_space_time" if divided else "joint_space_time"
+        frames = checkpoint.shape("time_embed")[1]
+    return {
+        "num_frames": frames,
+        "image_size": side * height,
+        "patch_size": height,
+        "num_channels": channels,
+        "hidden_size": dim,
+        "num_hidden_layers": count_blocks(checkpoint),
+        "num_attention_heads": dim // _HEAD_DIM,
+        "intermediate_size": checkpoint.shape("blocks.0.mlp.fc1.weight")[0],
+        "attention_type": kind,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in checkpoint,
+    }
+
+
+def protocol(config: TimesformerConfig) -> ClipProtocol:
+    """Spread the frames over about 256, or take one from each segment where that is the task.
+
+    The short side becomes that of the crop without antialias; mean 0.45, deviation 0.225. Source: configs and
+    datasets of facebookresearch/TimeSformer.
+    """
+    height, width = config.image_size
+    processor = {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+        "image_mean": list(_MEAN),
+        "image_std": list(_STD),
+    }
+    stride = _STRIDES.get(config.num_frames, max(1, 256 // config.num_frames))
+    sparse = config.num_classes == _SPARSE_CLASSES
+    return ClipProtocol("segments" if sparse else "dense", stride, processor, resize_rule="plain")

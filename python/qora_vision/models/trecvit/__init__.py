@@ -1,0 +1,1 @@
+"""trecvit: its network, and the names of its tensors in checkpoints."""

@@ -1,0 +1,1 @@
+"""video_swin: its network, and the names of its tensors in checkpoints."""

@@ -1,0 +1,1 @@
+"""videomae: its network, and the names of its tensors in checkpoints."""

@@ -1,0 +1,164 @@
+"""VideoMAE's names: Hugging Face's (either spelling of the biases), those of the original code and of V2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qora_vision.errors import CheckpointError
+from qora_vision.models.videomae.network import VideoMaeConfig
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
+from qora_vision.weights.sources import Rows, Scaled, Spelling
+
+_HF = "videomae.encoder.layer.{i}"
+_HF_ATTENTION = f"{_HF}.attention.attention"
+
+# Ours -> theirs; {i} is a block. V2 may scale the branches of a block by gamma, which is folded in.
+NAMES: dict[str, tuple[Spelling, ...]] = {
+    "embed": ("videomae.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    "blocks.{i}.norm1": (f"{_HF}.layernorm_before", "blocks.{i}.norm1"),
+    "blocks.{i}.attn.q.weight": (f"{_HF_ATTENTION}.query.weight", Rows("blocks.{i}.attn.qkv.weight", 0)),
+    "blocks.{i}.attn.k.weight": (f"{_HF_ATTENTION}.key.weight", Rows("blocks.{i}.attn.qkv.weight", 1)),
+    "blocks.{i}.attn.v.weight": (f"{_HF_ATTENTION}.value.weight", Rows("blocks.{i}.attn.qkv.weight", 2)),
+    "blocks.{i}.attn.q.bias": (
+        f"{_HF_ATTENTION}.q_bias",
+        "blocks.{i}.attn.q_bias",
+        f"{_HF_ATTENTION}.query.bias",
+    ),
+    "blocks.{i}.attn.v.bias": (
+        f"{_HF_ATTENTION}.v_bias",
+        "blocks.{i}.attn.v_bias",
+        f"{_HF_ATTENTION}.value.bias",
+    ),
+    "blocks.{i}.attn.proj": (
+        f"{_HF}.attention.output.dense",
+        Scaled("blocks.{i}.attn.proj", "blocks.{i}.gamma_1"),
+        "blocks.{i}.attn.proj",
+    ),
+    "blocks.{i}.norm2": (f"{_HF}.layernorm_after", "blocks.{i}.norm2"),
+    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1"),
+    "blocks.{i}.mlp.fc2": (
+        f"{_HF}.output.dense",
+        Scaled("blocks.{i}.mlp.fc2", "blocks.{i}.gamma_2"),
+        "blocks.{i}.mlp.fc2",
+    ),
+    "pool_norm": ("fc_norm",),
+    "norm": ("videomae.layernorm", "norm"),
+    "head": ("classifier", "head"),
+}
+# What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use.
+IGNORED = (r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)")
+# Before every name: of parallel training, of V2 on the hub, of the pre-trained encoder.
+PREFIXES = ("module.", "model.", "encoder.", "backbone.")
+
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+# Classes of Something-Something V2, whose models see frames spread over the whole clip.
+_SPARSE_CLASSES = 174
+# Heads of the original models by their width. (As converted for Hugging Face the small one has 16.)
+_ORIGINAL_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+
+
+def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+    """Read config.json; missing fields take the defaults of `VideoMAEConfig` of transformers, or of V2."""
+    nested = fields.get("model_config")
+    if nested is not None:
+        if not isinstance(nested, dict):
+            raise CheckpointError(f"config.json: model_config must be an object, got {nested!r}")
+        return _read_v2_config(nested, num_classes)
+    bias = read_field(fields, "qkv_bias", bool, True)
+    height, width = read_size(fields, "patch_size", 16)
+    return VideoMaeConfig(
+        num_classes=num_classes,
+        num_frames=read_field(fields, "num_frames", int, 16),
+        image_size=read_size(fields, "image_size", 224),
+        num_channels=read_field(fields, "num_channels", int, 3),
+        tubelet_size=(read_field(fields, "tubelet_size", int, 2), height, width),
+        embed_dim=read_field(fields, "hidden_size", int, 768),
+        depth=read_field(fields, "num_hidden_layers", int, 12),
+        num_heads=read_field(fields, "num_attention_heads", int, 12),
+        mlp_dim=read_field(fields, "intermediate_size", int, 3072),
+        activation=activation_of(read_field(fields, "hidden_act", str, "gelu")),
+        norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-12)),
+        pool_norm_eps=float(read_field(fields, "pool_norm_eps", float, 1e-5)),
+        qv_bias=read_field(fields, "qv_bias", bool, bias),
+        mean_pooling=read_field(fields, "use_mean_pooling", bool, True),
+    )
+
+
+def _read_v2_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+    """Read what OpenGVLab/VideoMAEv2-* keeps under model_config: arguments of its `VisionTransformer`."""
+    if read_field(fields, "cos_attn", bool, False):
+        raise CheckpointError("config.json: cos_attn is true; attention by cosines is not supported")
+    dim = read_field(fields, "embed_dim", int, 768)
+    eps = float(read_field(fields, "layer_norm_eps", float, 1e-6))
+    height, width = read_size(fields, "patch_size", 16)
+    return VideoMaeConfig(
+        num_classes=num_classes,
+        num_frames=read_field(fields, "num_frames", int, 16),
+        image_size=read_size(fields, "img_size", 224),
+        num_channels=read_field(fields, "in_chans", int, 3),
+        tubelet_size=(read_field(fields, "tubelet_size", int, 2), height, width),
+        embed_dim=dim,
+        depth=read_field(fields, "depth", int, 12),
+        num_heads=read_field(fields, "num_heads", int, 12),
+        mlp_dim=int(dim * read_field(fields, "mlp_ratio", float, 4.0)),
+        norm_eps=eps,
+        pool_norm_eps=eps,
+        qv_bias=read_field(fields, "qkv_bias", bool, True),
+        mean_pooling=read_field(fields, "use_mean_pooling", bool, True),
+    )
+
+
+def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Tell the config of an original checkpoint from its tensors; None if it is none.
+
+    Frames, image size and, for widths of no published model, heads are not to be seen there: 16, 224, and an
+    error.
+
+    Raises
+    ------
+    CheckpointError
+        If it is one, but its heads or positions are unknown.
+    """
+    if "patch_embed.proj.weight" not in checkpoint or "blocks.0.mlp.fc1.weight" not in checkpoint:
+        return None
+    patches, hidden = checkpoint.shape("patch_embed.proj.weight"), checkpoint.shape("blocks.0.mlp.fc1.weight")
+    if len(patches) != 5 or "pos_embed" in checkpoint or "cls_token" in checkpoint:
+        return None
+    dim, channels, *tubelet = patches
+    if dim not in _ORIGINAL_HEADS:
+        raise CheckpointError(
+            f"a VideoMAE {dim} channels wide is none of the published ones, so its number of heads is not "
+            "known: put the file into a directory with a config.json that says (docs/models.md)"
+        )
+    return {
+        "image_size": 224,
+        "num_frames": 16,
+        "num_channels": channels,
+        "tubelet_size": tubelet[0],
+        "patch_size": tubelet[1:],
+        "hidden_size": dim,
+        "num_hidden_layers": count_blocks(checkpoint),
+        "num_attention_heads": _ORIGINAL_HEADS[dim],
+        "intermediate_size": hidden[0],
+        "layer_norm_eps": 1e-6,
+        "pool_norm_eps": 1e-6,
+        "qv_bias": "blocks.0.attn.q_bias" in checkpoint,
+        "use_mean_pooling": "fc_norm.weight" in checkpoint,
+    }
+
+
+def protocol(config: VideoMaeConfig) -> ClipProtocol:
+    """Take every fourth frame, or one from each segment where that is the task; ImageNet's mean.
+
+    The short side becomes that of the crop. Source: kinetics.py and ssv2.py of MCG-NJU/VideoMAE.
+    """
+    height, width = config.image_size
+    processor = {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+        **_IMAGENET,
+    }
+    return ClipProtocol("segments" if config.num_classes == _SPARSE_CLASSES else "dense", 4, processor)

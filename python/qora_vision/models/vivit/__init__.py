@@ -1,0 +1,1 @@
+"""vivit: its network, and the names of its tensors in checkpoints."""

@@ -1,1 +1,0 @@
-"""Other people's checkpoints to our tensors: for each architecture a name map and a config reader."""

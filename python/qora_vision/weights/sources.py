@@ -1,0 +1,201 @@
+"""Where a tensor of ours comes from in a checkpoint: one of theirs, a part of one, or several folded.
+
+In a name map a plain string stands for a tensor (or, without its last part, a layer) of that name. The other
+spellings here undo what a checkpoint does differently, so that models need not know of it. All are lazy:
+shapes come from headers, values are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qora_vision.errors import CheckpointError
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.flax_layouts import FlaxLayer
+
+
+class Source(Protocol):
+    """One tensor of ours, found."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Tensors of the checkpoint that it is made of."""
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """Return its shape without reading values."""
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """Return its values."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A tensor as it is."""
+
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return (self.name,)
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`."""
+        return checkpoint.shape(self.name)
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`."""
+        return checkpoint.read(self.name)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One of `count` equal shares of a tensor's first axis: of a fused QKV layer, Q is number 0 of 3."""
+
+    layer: str
+    index: int
+    count: int = 3
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return (self.layer,)
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`; raises `CheckpointError` if there are no equal shares."""
+        rows, *rest = checkpoint.shape(self.layer) or (0,)
+        if not rows or rows % self.count:
+            raise CheckpointError(
+                f"tensor {self.layer!r} has {rows} rows, which cannot be cut into {self.count} equal parts"
+            )
+        return rows // self.count, *rest
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`."""
+        rows = self.shape(checkpoint)[0]
+        return checkpoint.read(self.layer)[self.index * rows : (self.index + 1) * rows]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A layer whose outputs are then multiplied by `gamma`, one factor a channel: diag(gamma) W, gamma b."""
+
+    layer: str
+    gamma: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return self.layer, self.gamma
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`; raises `CheckpointError` if the factors do not fit."""
+        shape = checkpoint.shape(self.layer)
+        if checkpoint.shape(self.gamma) != shape[:1]:
+            raise CheckpointError(
+                f"tensor {self.gamma!r} is {checkpoint.shape(self.gamma)}: it does not fit {self.layer!r}, "
+                f"which is {shape}"
+            )
+        return shape
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`: the product in float64, rounded once."""
+        values, gamma = checkpoint.read(self.layer), checkpoint.read(self.gamma).astype(np.float64)
+        return np.asarray(values * gamma.reshape(-1, *(1,) * (values.ndim - 1)), np.float32)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Two linear layers in a row as one: W2 W1, W2 b1 + b2. Both must have weight and bias."""
+
+    first: str
+    second: str
+    part: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        own = (f"{self.second}.weight", f"{self.first}.{self.part}")
+        return own if self.part == "weight" else (*own, f"{self.second}.bias")
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`; raises `CheckpointError` if the layers do not fit together."""
+        outer, inner = (checkpoint.shape(name) for name in self.names[:2])
+        if len(outer) != 2 or outer[1:] != inner[:1]:
+            raise CheckpointError(
+                f"tensor {self.names[0]!r} is {outer}, which does not follow on {self.names[1]!r}, {inner}"
+            )
+        return outer[:1] + inner[1:]
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`: the product in float64, rounded once."""
+        self.shape(checkpoint)
+        outer, inner, *bias = (checkpoint.read(name).astype(np.float64) for name in self.names)
+        product = outer @ inner
+        return np.asarray(product + bias[0] if bias else product, np.float32)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a linear layer with a bias makes of a constant, a tensor of one row: W x + b."""
+
+    layer: str
+    constant: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return f"{self.layer}.weight", self.constant, f"{self.layer}.bias"
+
+    def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
+        """See `Source`; raises `CheckpointError` if the layer does not take the constant."""
+        weight, constant = (checkpoint.shape(name) for name in self.names[:2])
+        if len(weight) != 2 or math.prod(constant) != weight[1]:
+            raise CheckpointError(
+                f"tensor {self.names[0]!r} is {weight}, which does not take {self.constant!r}, {constant}"
+            )
+        return weight[:1]
+
+    def read(self, checkpoint: Checkpoint) -> NDArray[Any]:
+        """See `Source`: the product in float64, rounded once."""
+        self.shape(checkpoint)
+        weight, constant, bias = (checkpoint.read(name).astype(np.float64) for name in self.names)
+        return np.asarray(weight @ constant.ravel() + bias, np.float32)
+
+
+# What a name map may hold. A block's number takes the place of {i}.
+Spelling: TypeAlias = str | Rows | Scaled | Folded | Applied | FlaxLayer
+
+
+def source_of(spelling: Spelling, index: str, part: str) -> Source:
+    """Return what a spelling stands for.
+
+    Parameters
+    ----------
+    spelling
+        From a name map.
+    index
+        Number of the block, empty outside of blocks.
+    part
+        "weight" or "bias" where the spelling names a layer; empty where it names a tensor whole.
+    """
+
+    def name(layer: str) -> str:
+        return layer.format(i=index) + (f".{part}" if part else "")
+
+    if isinstance(spelling, str):
+        return Whole(name(spelling))
+    if isinstance(spelling, Rows):
+        return Rows(name(spelling.layer), spelling.index, spelling.count)
+    if isinstance(spelling, FlaxLayer):
+        return replace(spelling, layer=spelling.layer.format(i=index), part=part)
+    if isinstance(spelling, Scaled):
+        return Scaled(name(spelling.layer), spelling.gamma.format(i=index))
+    if isinstance(spelling, Applied):
+        return Applied(spelling.layer.format(i=index), spelling.constant.format(i=index))
+    return Folded(spelling.first.format(i=index), spelling.second.format(i=index), part)
