@@ -27,7 +27,9 @@ from qora_vision import VideoClassifier
 from qora_vision.engine.ops import Compute, Engine, quantize
 from qora_vision.engine.tensors import QuantizedTensor, Tensor
 from qora_vision.loading.calibration import calibrate
-from qora_vision.loading.models import LoadedModel, load_model
+from qora_vision.loading.model import LoadedModel
+from qora_vision.loading.options import LoadOptions
+from qora_vision.loading.resolve import load_network
 from qora_vision.video import as_frames
 
 # (T, H, W, 3) uint8 and the number of its class.
@@ -148,7 +150,7 @@ def forms(
         made: Mapping[str, LoadedModel] = {
             "largest": with_weights(model, lambda _, w, kind=kind: by_largest_value(w, kind), kind),
             "search": with_weights(model, lambda _, w, kind=kind: quantize(w, kind), kind),
-            "calibrated": calibrate(model, kind, sources),
+            "calibrated": calibrate(model, sources, LoadOptions(kind)),
         }
         yield measure(f"{kind}, search", made["search"], "exact", clips)
         for rule, form in made.items():
@@ -187,7 +189,7 @@ def main() -> None:
     parser.add_argument("--layers", action="store_true", help="one kind of layer at a time instead")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    model = load_model(arguments.checkpoint, weights="f32")
+    model = load_network(arguments.checkpoint, LoadOptions("f32"))
     reader = VideoClassifier(model, Engine("exact"))
     examples = list(TASKS[arguments.task]("judge", arguments.clips))
     labels = np.array([label for _, label in examples])

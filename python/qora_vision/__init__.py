@@ -18,11 +18,13 @@ from qora_vision.errors import (
 from qora_vision.loading.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.loading.hub import CachedModel, ModelCache
 from qora_vision.tasks.annotate import ANNOTATION_FORMATS, annotate
-from qora_vision.tasks.classifier import VideoClassifier, list_models, load
+from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
+from qora_vision.tasks.load import list_models, load
 from qora_vision.tasks.prediction import Prediction, Window
-from qora_vision.tasks.segments import Segment, join_windows
+from qora_vision.tasks.segments import join_windows
 from qora_vision.tasks.stream import stream
+from qora_vision.timeline.segment import Segment
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
 __version__: str

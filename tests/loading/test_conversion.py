@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from qora_vision.errors import CheckpointError
 from qora_vision.loading.conversion import CheckpointTensors, find_sources
+from qora_vision.loading.options import LoadOptions
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 from qora_vision.weights.sources import Applied, Folded, Rows, Scaled
@@ -32,7 +33,7 @@ def converted(names: dict, shapes: dict[str, tuple[int, ...]], checkpoint: Check
     convert = SimpleNamespace(NAMES=names, IGNORED=("unused",))
     specs = {name: TensorSpec(shape) for name, shape in shapes.items()}
     sources = find_sources(convert, specs, checkpoint, Path("here"))  # type: ignore[arg-type]
-    return CheckpointTensors(checkpoint, specs, sources, "f32", 1)
+    return CheckpointTensors(checkpoint, specs, sources, LoadOptions("f32", threads=1))
 
 
 def test_a_fused_layer_comes_apart(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ from paths import DATA
 from qora_vision.engine.ops import Engine, available_isas, default_isa
 from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.errors import VideoError
-from qora_vision.loading.models import LoadedModel, import_checkpoint
+from qora_vision.loading.checkpoint import import_checkpoint
+from qora_vision.loading.model import LoadedModel
+from qora_vision.loading.options import LoadOptions
 from qora_vision.models.base import Config, Model
 from qora_vision.models.timesformer.network import TimesformerConfig
 from qora_vision.models.videomae.network import VideoMaeConfig
@@ -55,7 +57,7 @@ def clip_of(case: str) -> NDArray[np.float32]:
 
 @cache
 def loaded(case: str, weights: str) -> LoadedModel:
-    return import_checkpoint(DATA / case, weights, "original")
+    return import_checkpoint(DATA / case, LoadOptions(weights))
 
 
 def build(model: LoadedModel, engine: Engine, *, dequantized: bool = False) -> Model:

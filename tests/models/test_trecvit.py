@@ -17,6 +17,7 @@ from qora_vision.engine.ops import Engine, available_isas
 from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.errors import CheckpointError, VideoError
 from qora_vision.loading.conversion import CheckpointTensors, find_sources, spellings_of
+from qora_vision.loading.options import LoadOptions
 from qora_vision.models.trecvit import checkpoint as convert
 from qora_vision.models.trecvit import network as trecvit
 from qora_vision.models.trecvit.network import Trecvit, TrecvitConfig
@@ -32,7 +33,7 @@ def build(
 ) -> Trecvit:
     specs = config.tensor_specs()
     sources = find_sources(convert, specs, checkpoint, checkpoint.path)
-    tensors = CheckpointTensors(checkpoint, specs, sources, weights, 0)
+    tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
     return Trecvit(config, tensors, engine or Engine("exact"))
 
 
@@ -102,7 +103,7 @@ def test_stored_weights_are_as_good_as_their_format(case_a: Case, weights: str) 
 def test_gates_never_have_less_than_eight_bits(case_a: Case) -> None:
     specs = case_a.config.tensor_specs()
     sources = find_sources(convert, specs, case_a.checkpoint, case_a.checkpoint.path)
-    tensors = CheckpointTensors(case_a.checkpoint, specs, sources, "q4", 0)
+    tensors = CheckpointTensors(case_a.checkpoint, specs, sources, LoadOptions("q4"))
     kinds = {name: tensor.kind for name, tensor in tensors.items() if isinstance(tensor, QuantizedTensor)}
     assert {kind for name, kind in kinds.items() if "gate" in name} == {"q8"}
     assert {kind for name, kind in kinds.items() if "gate" not in name} == {"q4"}

@@ -18,6 +18,8 @@ import qora_vision
 from qora_vision import CheckpointError
 from qora_vision.engine.ops import Engine
 from qora_vision.errors import VideoError
+from qora_vision.loading.checkpoint import import_checkpoint
+from qora_vision.loading.options import LoadOptions
 from qora_vision.models.video_swin import checkpoint as convert
 from qora_vision.models.video_swin.network import VideoSwinConfig
 from qora_vision.video import Preprocessing
@@ -216,6 +218,6 @@ def test_saved_files_are_read_again(tmp_path: Path) -> None:
 
 
 def test_weights_in_memory_are_counted() -> None:
-    model = qora_vision.loading.models.import_checkpoint(DATA / "video_swin_tiny", "f32", "original")
+    model = import_checkpoint(DATA / "video_swin_tiny", LoadOptions("f32"))
     network = model.architecture.build(model.config, dict(model.file.tensors), Engine("exact"))
     assert network.nbytes > 4 * parameters(model.config)

@@ -12,7 +12,8 @@ from paths import DATA
 import qora_vision
 from qora_vision import VideoError
 from qora_vision.engine.ops import Engine
-from qora_vision.loading.models import import_checkpoint
+from qora_vision.loading.checkpoint import import_checkpoint
+from qora_vision.loading.options import LoadOptions
 from qora_vision.models.vjepa2 import network as vjepa2
 from qora_vision.models.vjepa2.network import Vjepa2Config, rotary_angles
 
@@ -45,7 +46,7 @@ def test_golden_files_tell_the_angles_from_true_rotations(case: str, monkeypatch
         cosines, sines = rotary_angles(grid, head_dim)
         return paired(cosines), paired(sines)
 
-    loaded = import_checkpoint(TINY.parent / case, "f32", "original")
+    loaded = import_checkpoint(TINY.parent / case, LoadOptions("f32"))
     with np.load(TINY.parent / case / "golden.npz") as golden:
         clip, logits = golden["pixel_values"][0].astype(np.float32), golden["logits"]
     right = loaded.architecture.build(loaded.config, loaded.file.tensors, Engine("exact"))

@@ -11,12 +11,13 @@ from kernel_cases import floats
 from paths import ROOT
 from tiny_vivit import write_tiny_vivit
 
+from qora_vision.loading.options import LoadOptions
+from qora_vision.loading.resolve import load_network
+
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.quantisation import by_largest_value, by_layer, forms, report
 from training.drifting_gratings.data import FRAMES, LABELS, SIZE, make_clips
-
-from qora_vision.loading.models import load_model
 
 
 def test_gratings_are_a_function_of_their_number() -> None:
@@ -45,7 +46,7 @@ def test_the_rule_of_the_largest_value(kind: str) -> None:
 
 def test_the_study_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tiny_vivit(tmp_path)
-    model = load_model(tmp_path, weights="f32")
+    model = load_network(tmp_path, LoadOptions("f32"))
     clips = floats(np.random.default_rng(97), 3, *model.config.clip_shape)
     calibration = [np.random.default_rng(98).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)]
     for rows in (list(forms(model, clips, calibration)), list(by_layer(model, clips))):

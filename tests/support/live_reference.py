@@ -23,8 +23,9 @@ from paths import ROOT
 import qora_vision
 from qora_vision.engine.ops import Engine
 from qora_vision.engine.tensors import QuantizedTensor
-from qora_vision.loading.models import import_checkpoint
-from qora_vision.tasks.classifier import VideoClassifier
+from qora_vision.loading.checkpoint import import_checkpoint
+from qora_vision.loading.options import LoadOptions
+from qora_vision.tasks.classify import VideoClassifier
 
 
 @cache
@@ -81,7 +82,7 @@ def keeps_its_promises(source: Path, clip: NDArray[np.float32], expected: NDArra
     """The same of a checkpoint, a (1, T, C, H, W) clip and the logits (classes,) of the reference."""
     assert close(qora_vision.load(source, weights="f32", compute="exact").forward(clip)[0], expected)
 
-    quantized = import_checkpoint(source, "q4", "original")
+    quantized = import_checkpoint(source, LoadOptions("q4"))
     fast = VideoClassifier(quantized, Engine("auto")).forward(clip)[0]
     # Against their own weights in float32: what the fast arithmetic costs.
     tensors = {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qora_vision.engine.ops import Engine
 from qora_vision.loading.conversion import CheckpointTensors, find_sources, spellings_of
+from qora_vision.loading.options import LoadOptions
 from qora_vision.models.base import Config
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 
@@ -57,7 +58,7 @@ def build(
     """Make a network of a checkpoint."""
     specs = config.tensor_specs()
     sources = find_sources(convert, specs, checkpoint, checkpoint.path)
-    tensors = CheckpointTensors(checkpoint, specs, sources, weights, 0)
+    tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
     return model(config, tensors, engine or Engine("exact"))
 
 

@@ -18,7 +18,7 @@ from vivit_cases import CLIP, PROCESSOR, TINY, write_checkpoint
 
 import qora_vision
 from qora_vision import Prediction, VideoClassifier, VideoError
-from qora_vision.tasks.prediction import best_classes
+from qora_vision.tasks.prediction import Classes
 
 CLIP_FILE = DATA / "asl_eat_7frames.mp4"
 
@@ -76,7 +76,7 @@ def test_top_k_out_of_range(clf: VideoClassifier, top_k: object) -> None:
 
 def test_ties_go_to_the_smaller_index() -> None:
     logits = np.tile(np.array([1, 3, 3, -1000, 3], np.float32), 80)
-    pred = best_classes(logits, np.zeros(2, np.float32), [str(i) for i in range(400)], 400, {})
+    pred = Classes([str(i) for i in range(400)]).best(logits, np.zeros(2, np.float32), 400, {})
     assert pred.indices.tolist() == sorted(range(400), key=lambda i: (-logits[i], i))
     assert pred.labels == [str(i) for i in pred.indices]
     assert pred.scores[-1] == 0.0

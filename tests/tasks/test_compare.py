@@ -13,13 +13,13 @@ from tiny_vivit import CONFIG, LABELS, load_maker, write_tiny_vivit
 import qora_vision
 from qora_vision import ClipComparison, Comparison
 from qora_vision.cli import main
-from qora_vision.tasks.prediction import best_classes
+from qora_vision.tasks.prediction import Classes
 
 
 def clip_of(a: list[float], b: list[float], top_k: int = 2) -> ClipComparison:
     names = [f"class {index}" for index in range(len(a))]
     logits = [np.array(each, np.float32) for each in (a, b)]
-    return ClipComparison(*(best_classes(each, np.empty(0, np.float32), names, top_k, {}) for each in logits))
+    return ClipComparison(*(Classes(names).best(each, np.empty(0, np.float32), top_k, {}) for each in logits))
 
 
 def test_numbers_of_a_clip() -> None:

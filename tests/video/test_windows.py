@@ -11,7 +11,7 @@ import pytest
 from paths import CLIP, DATA
 
 import qora_vision
-from qora_vision.tasks.prediction import best_classes
+from qora_vision.tasks.prediction import Classes
 from qora_vision.video import Clock, Preprocessing, SlidingWindow, VideoReader, as_frames, iter_windows
 
 # Frames are used as they are, and a byte becomes itself: the clip shows which frames it holds.
@@ -168,7 +168,7 @@ def windows_of(*labels: str) -> Iterator[qora_vision.Window]:
     names = sorted(set(labels))
     for number, label in enumerate(labels):
         logits = np.array([1.0 if name == label else 0.0 for name in names], np.float32)
-        prediction = best_classes(logits, np.zeros(1, np.float32), names, 1, {})
+        prediction = Classes(names).best(logits, np.zeros(1, np.float32), 1, {})
         yield qora_vision.Window(float(number), number + 2.0, prediction)
 
 

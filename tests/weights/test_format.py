@@ -303,7 +303,7 @@ def test_a_sealed_header_is_readable(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": "2"}, "format_version is 2.*reads up to 1.*upgrade"),
+        ({"format_version": "3"}, "format_version is 3.*reads up to 2.*upgrade"),
         ({"format_version": "one"}, "not a number"),
         ({"architecture": None}, "no 'architecture'"),
         ({"config": "[]"}, "'config' should be"),
@@ -355,7 +355,7 @@ def test_a_wrong_table_of_tensors_is_refused(tmp_path, claim, dtype, message):
         ({"config": {"a": [{2: 3}]}}, "names must be strings"),
         ({"config": {"a": float("nan")}}, "config cannot be stored"),
         ({"provenance": {"a": object()}}, "provenance cannot be stored"),
-        ({"preprocessing": None}, "must be a dictionary"),
+        ({"preprocessing": "x"}, "must be a dictionary"),
         ({"labels": ["a", 1]}, "labels must be a list"),
         ({"labels": ["\ud800"]}, "labels cannot be stored"),
         ({"quantization": "q3"}, "expected one of q4, q8, f16, f32"),

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qora_vision.loading.calibration import calibrate
-from qora_vision.loading.models import load_model
+from qora_vision.loading.options import LoadOptions
+from qora_vision.loading.resolve import load_network
 from qora_vision.video import as_frames
 from qora_vision.weights.format import write_model
 from training.camera_motion.data import sample
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help=".qora-vision file to write")
     args = parser.parse_args()
     windows = [as_frames(sample("train", number).clip, "rgb") for number in range(WINDOWS)]
-    loaded = calibrate(load_model(args.checkpoint, weights="f32"), "q4", windows)
+    loaded = calibrate(load_network(args.checkpoint, LoadOptions("f32")), windows, LoadOptions("q4"))
     rule = replace(loaded.preprocessing, sampling="dense", stride=STRIDE)
     write_model(args.file, replace(loaded.file, preprocessing=rule.to_dict()))
     print(f"{args.file}: {args.file.stat().st_size / 1e6:.2f} MB")

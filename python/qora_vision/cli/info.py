@@ -113,7 +113,9 @@ def _labels(labels: list[str] | None) -> str:
     return f"{len(labels)}: {shown}" + (", ..." if len(labels) > 3 else "")
 
 
-def _lines(values: Mapping[str, Any]) -> str:
+def _lines(values: Mapping[str, Any] | None) -> str:
     """Give each entry a line, names aligned."""
-    width = max((len(name) for name in values), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items()) or "none"
+    if not values:
+        return "none"
+    width = max(len(name) for name in values)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())

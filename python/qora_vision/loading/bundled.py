@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from qora_vision.loading.models import LoadedModel, Progress, ValueRange, Weights, load_model
+from qora_vision.loading.model import LoadedModel, read_own_file
+from qora_vision.loading.options import LoadOptions
 from qora_vision.weights.format import ModelHeader, read_header
 
 _SUFFIX = ".qora-vision"
@@ -78,31 +79,32 @@ def find_bundled(src: str | PathLike[str]) -> BundledModel | None:
     return next((model for model in list_bundled() if isinstance(src, str) and model.name == src), None)
 
 
-def load_bundled(
-    model: BundledModel,
-    *,
-    weights: Weights | None,
-    value_range: ValueRange | None,
-    progress: Progress | None,
-) -> LoadedModel:
+def load_bundled(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
     """Load a bundled model, which is as it is: precision and preprocessing were chosen when it was made.
+
+    Returns
+    -------
+    None if `src` is not the name of one.
 
     Raises
     ------
     ValueError
         If another precision or value range is asked for.
     """
+    model = find_bundled(src)
+    if model is None:
+        return None
     stored = model.info().quantization
-    if weights not in (None, stored):
+    if options.weights not in (None, stored):
         raise ValueError(
-            f"the bundled model {model.name} has {stored} weights, which cannot become {weights}: ask for "
-            f"none or for {stored}; compute='exact' makes the arithmetic float32"
+            f"the bundled model {model.name} has {stored} weights, which cannot become {options.weights}: "
+            f"ask for none or for {stored}; compute='exact' makes the arithmetic float32"
         )
-    if value_range is not None:
+    if options.value_range is not None:
         raise ValueError(
             f"the bundled model {model.name} carries its own preprocessing: value_range is for checkpoints"
         )
-    return load_model(model.path, progress=progress)
+    return read_own_file(model.path, options.threads)
 
 
 def read_info(src: str | PathLike[str]) -> ModelHeader:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.engine.ops import quantize
-from qora_vision.engine.tensors import Tensor
+from qora_vision.engine.tensors import KINDS, Tensor
 from qora_vision.errors import CheckpointError
+from qora_vision.loading.options import LoadOptions, Weights
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.format import TensorInfo, TensorStream
 from qora_vision.weights.sources import Source, source_of
 
-Weights = Literal["q4", "q8", "f16", "f32"]
-# Called with how much is done, of how much, and what is being done.
-Progress = Callable[[int, int, str], None]
+# Bytes of the float32 rows that are converted at a time: what a conversion holds beside its result.
+BLOCK_BYTES = 32_000_000
 
 
 def find_sources(
@@ -85,7 +87,7 @@ def is_there(source: Source, checkpoint: Checkpoint) -> bool:
     return all(name in checkpoint for name in source.names)
 
 
-class CheckpointTensors(Mapping[str, Tensor]):
+class CheckpointTensors(TensorStream):
     """A checkpoint's tensors by our names, read and converted at every access."""
 
     def __init__(
@@ -93,25 +95,16 @@ class CheckpointTensors(Mapping[str, Tensor]):
         checkpoint: Checkpoint,
         specs: Mapping[str, TensorSpec],
         sources: Mapping[str, Source],
-        weights: Weights,
-        threads: int,
+        options: LoadOptions,
     ) -> None:
         self._checkpoint = checkpoint
         self._specs = specs
         self._sources = sources
-        self._weights = weights
-        self._threads = threads
+        self._options = options
+        self._weights = options.checkpoint_weights
 
     def __getitem__(self, name: str) -> Tensor:
-        spec, source = self._specs[name], self._sources[name]
-        values = source.read(self._checkpoint).reshape(spec.shape)
-        try:
-            tensor = store(values, spec, self._weights, self._threads)
-        except ValueError as error:
-            theirs = ", ".join(map(repr, source.names))
-            raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
-        for theirs in source.names:
-            self._checkpoint.release(theirs)
+        (tensor,) = self._converted(name, None)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -120,17 +113,42 @@ class CheckpointTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._specs)
 
+    def info(self, name: str) -> TensorInfo:
+        """See `TensorStream`."""
+        spec = self._specs[name]
+        return TensorInfo.of(kind_of(spec, self._weights), spec.shape)
 
-def read_all(tensors: Mapping[str, Tensor], progress: Progress | None) -> dict[str, Tensor]:
-    """Read every tensor now, reporting on it."""
-    result: dict[str, Tensor] = {}
-    for name in tensors:
-        if progress is not None:
-            progress(len(result), len(tensors), "converting weights")
-        result[name] = tensors[name]
-    if progress is not None:
-        progress(len(tensors), len(tensors), "converting weights")
-    return result
+    def row_blocks(self, name: str) -> Iterator[Tensor]:
+        """See `TensorStream`: as many rows at a time as `BLOCK_BYTES` allow."""
+        row_bytes = 4 * math.prod(self._specs[name].shape[1:])
+        yield from self._converted(name, max(1, BLOCK_BYTES // row_bytes))
+
+    def read_all(self) -> dict[str, Tensor]:
+        """Read every tensor now, reporting on it."""
+        result: dict[str, Tensor] = {}
+        for name in self:
+            self.report(len(result))
+            result[name] = self[name]
+        self.report(len(self))
+        return result
+
+    def report(self, done: int) -> None:
+        """See `TensorStream`."""
+        self._options.report(done, len(self), "converting weights")
+
+    def _converted(self, name: str, rows: int | None) -> Iterator[Tensor]:
+        """Yield a tensor in blocks of rows, converted; None: all rows at once."""
+        spec, source = self._specs[name], self._sources[name]
+        values = source.read(self._checkpoint).reshape(spec.shape)
+        for begin in range(0, len(values), rows or len(values)):
+            block = values if rows is None else values[begin : begin + rows]
+            try:
+                yield store(block, spec, self._weights, self._options.threads or 0)
+            except ValueError as error:
+                theirs = ", ".join(map(repr, source.names))
+                raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
+        for theirs in source.names:
+            self._checkpoint.release(theirs)
 
 
 def name_faults(what: str, names: Collection[str]) -> list[str]:
@@ -145,6 +163,13 @@ def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]
     )
 
 
+def kind_of(spec: TensorSpec, weights: Weights) -> Weights:
+    """Return the form in which a tensor is stored when the wanted precision is `weights`."""
+    if spec.quantisable and weights in KINDS:
+        return weights if spec.storage == "weight" else "q8"
+    return "f32" if spec.storage == "exact" or weights == "f32" else "f16"
+
+
 def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
     """Return a tensor in the form that its spec and the wanted precision make of it.
 
@@ -155,11 +180,11 @@ def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int
     """
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floating-point values, got {values.dtype}")
-    if weights in ("q4", "q8") and spec.quantisable:
-        return quantize(values, weights if spec.storage == "weight" else "q8", threads)
-    half = spec.storage != "exact" and weights != "f32"
+    kind = kind_of(spec, weights)
+    if kind in KINDS:
+        return quantize(values, kind, threads)
     with np.errstate(over="ignore"):
-        stored = np.array(values, np.float16 if half else np.float32, order="C")
+        stored = np.array(values, np.float16 if kind == "f16" else np.float32, order="C")
     if not np.isfinite(stored).all():
         raise ValueError(f"it holds NaN, infinity or a value too large for {stored.dtype}")
     return stored

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.files.atomic import replace_path
-from qora_vision.tasks.segments import Segment
+from qora_vision.timeline.segment import Segment
 from qora_vision.video import Clock, as_frames
 from qora_vision.video._opencv import cv2
 from qora_vision.video.writing import WRITERS, write_frames

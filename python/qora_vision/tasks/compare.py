@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qora_vision.tasks.classifier import Frames, VideoClassifier
-from qora_vision.tasks.prediction import Prediction, best_classes
+from qora_vision.tasks.classify import VideoClassifier
+from qora_vision.tasks.frames import Frames
+from qora_vision.tasks.prediction import Classes, Prediction
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,15 @@ def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top
         If a clip cannot be used.
     """
     order = class_order(a, b)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(a.labels):
-        raise ValueError(f"top_k must be from 1 to the {len(a.labels)} classes, got {top_k!r}")
+    ranked_a = Classes(a.labels, a.scoring)
+    ranked_b = Classes([b.labels[index] for index in order], b.scoring)
+    ranked_a.check_top_k(top_k)
     results = []
     for clip in clips:
         pixels = a.preprocess(clip)
         ours = a.forward(pixels)[0]
         theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(clip))[0][order]
-        names = [b.labels[index] for index in order]
-        results.append(ClipComparison(_ranked(ours, a.labels, top_k), _ranked(theirs, names, top_k)))
+        results.append(ClipComparison(_ranked(ranked_a, ours, top_k), _ranked(ranked_b, theirs, top_k)))
     if not results:
         raise ValueError("there are no clips to compare on")
     return Comparison(tuple(results))
@@ -150,5 +151,5 @@ def class_order(a: VideoClassifier, b: VideoClassifier) -> list[int]:
     return list(range(len(a.labels)))
 
 
-def _ranked(logits: NDArray[np.float32], labels: list[str], top_k: int) -> Prediction:
-    return best_classes(logits, np.empty(0, np.float32), labels, top_k, {})
+def _ranked(classes: Classes, logits: NDArray[np.float32], top_k: int) -> Prediction:
+    return classes.best(logits, np.empty(0, np.float32), top_k, {})

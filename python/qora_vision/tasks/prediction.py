@@ -1,4 +1,4 @@
-"""What a classification gives."""
+"""What a classification gives: the best classes of a clip, and how logits become scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qora_vision.weights.format import Scoring
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Prediction:
     labels
         k class names.
     scores
-        (k,) float32: their softmax probabilities.
+        (k,) float32: what `scoring` makes of their logits.
     indices
         (k,) int64: their class indices.
     logits
@@ -28,6 +30,9 @@ class Prediction:
         (hidden,) float32: what feeds the classifier head, averaged over views.
     timings
         Seconds: "preprocess" (decoding, resizing, normalising) and "forward".
+    scoring
+        "softmax": classes exclude each other, and all scores add up to 1. "sigmoid": each class is true or
+        not by itself (multi-label). "identity": the score is the logit (regression).
     """
 
     labels: list[str]
@@ -36,6 +41,7 @@ class Prediction:
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     timings: dict[str, float]
+    scoring: Scoring = "softmax"
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
         return zip(self.labels, self.scores.tolist(), strict=True)
@@ -51,7 +57,8 @@ class Prediction:
                 self.labels, self.indices.tolist(), self.scores.tolist(), strict=True
             )
         ]
-        return {"predictions": classes, "timings": dict(self.timings)}
+        result: dict[str, Any] = {"predictions": classes, "timings": dict(self.timings)}
+        return result if self.scoring == "softmax" else {**result, "scoring": self.scoring}
 
 
 class Window(NamedTuple):
@@ -70,21 +77,52 @@ class Window(NamedTuple):
     prediction: Prediction
 
 
-def check_top_k(top_k: int, num_classes: int) -> None:
-    """Raise `ValueError` unless 1 <= top_k <= num_classes."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= num_classes:
-        raise ValueError(f"top_k must be from 1 to the {num_classes} classes, got {top_k!r}")
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a model: what its logits mean.
+
+    Attributes
+    ----------
+    labels
+        A name for each logit.
+    scoring
+        How logits become scores; see `Prediction`.
+    """
+
+    labels: list[str]
+    scoring: Scoring = "softmax"
+
+    def check_top_k(self, top_k: int) -> None:
+        """Raise `ValueError` unless 1 <= top_k <= the number of classes."""
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.labels):
+            raise ValueError(f"top_k must be from 1 to the {len(self.labels)} classes, got {top_k!r}")
+
+    def best(
+        self,
+        logits: NDArray[np.float32],
+        embedding: NDArray[np.float32],
+        top_k: int,
+        timings: dict[str, float],
+        min_score: float | None = None,
+    ) -> Prediction:
+        """Pick the `top_k` classes of largest logit, of those with a score of at least `min_score`.
+
+        Of equal logits the smaller index comes first.
+        """
+        order = np.argsort(-logits, kind="stable")[:top_k]
+        scores = scores_of(logits, self.scoring)
+        if min_score is not None:
+            order = order[scores[order] >= min_score]
+        names = [self.labels[i] for i in order]
+        return Prediction(names, scores[order], order, logits, embedding, timings, self.scoring)
 
 
-def best_classes(
-    logits: NDArray[np.float32],
-    embedding: NDArray[np.float32],
-    labels: list[str],
-    top_k: int,
-    timings: dict[str, float],
-) -> Prediction:
-    """Pick the `top_k` classes of largest logit; ties go to the smaller index."""
-    order = np.argsort(-logits, kind="stable")[:top_k]
-    shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
-    scores = (shifted / shifted.sum()).astype(np.float32)
-    return Prediction([labels[i] for i in order], scores[order], order, logits, embedding, timings)
+def scores_of(logits: NDArray[np.float32], scoring: Scoring) -> NDArray[np.float32]:
+    """Return the scores of (num_classes,) logits, computed in float64; see `Prediction`."""
+    if scoring == "identity":
+        return logits.copy()
+    wide = logits.astype(np.float64)
+    if scoring == "sigmoid":
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * wide), np.float32)
+    shifted = np.exp(wide - float(logits.max()))
+    return np.asarray(shifted / shifted.sum(), np.float32)

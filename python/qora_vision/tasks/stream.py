@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qora_vision.models.base import CausalModel
-from qora_vision.tasks.classifier import Frames, VideoClassifier
-from qora_vision.tasks.prediction import Window, best_classes, check_top_k
-from qora_vision.video.windows import ClipWindow, SlidingWindow, iter_windows
+from qora_vision.tasks.clips import ClipNetwork
+from qora_vision.tasks.frames import ChannelOrder, Frames, WindowChoice
+from qora_vision.tasks.prediction import Classes, Window
+from qora_vision.video import ClipWindow
+
+if TYPE_CHECKING:
+    from qora_vision.tasks.classify import VideoClassifier
 
 
 def stream(
     classifier: VideoClassifier,
     frames: Frames,
     top_k: int = 5,
-    channel_order: Literal["rgb", "bgr"] = "rgb",
+    channel_order: ChannelOrder = "rgb",
     *,
     stride: int | None = None,
     reset_every: int | None = None,
@@ -50,33 +54,38 @@ def stream(
     VideoError, OSError
         As `VideoClassifier.classify` does.
     """
-    network = classifier.network
+    return classifier.stream(frames, top_k, channel_order, stride=stride, reset_every=reset_every, fps=fps)
+
+
+def stream_frames(
+    clips: ClipNetwork,
+    classes: Classes,
+    frames: Frames,
+    top_k: int,
+    choice: WindowChoice,
+    reset_every: int | None,
+) -> Iterator[Window]:
+    """Yield what has been seen after each frame; `stream` documents it."""
+    network = clips.network
     if not isinstance(network, CausalModel):
         raise ValueError(
-            f"{classifier.architecture} looks at whole clips and cannot go frame by frame; classify_windows "
+            f"{clips.architecture} looks at whole clips and cannot go frame by frame; classify_windows "
             "slides clips over a video, and TRecViT streams"
         )
-    check_top_k(top_k, len(classifier.labels))
-    for name, value, least in (("stride", stride, 1), ("reset_every", reset_every, 0)):
+    classes.check_top_k(top_k)
+    for name, value, least in (("stride", choice.stride, 1), ("reset_every", reset_every, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise ValueError(f"{name} must be a whole number of frames, at least {least}, got {value!r}")
-    one_frame = replace(classifier.preprocessing, num_frames=1)
-    window = SlidingWindow(
-        one_frame,
-        stride=1,
-        hop=classifier.preprocessing.stride if stride is None else stride,
-        channel_order=channel_order,
-    )
-    length = classifier.num_frames if reset_every is None else reset_every
-    return _stream(classifier, network, iter_windows(frames, window, fps=fps), length, top_k)
+    one_frame = replace(clips.preprocessing, num_frames=1)
+    # A window of one frame, which moves on by the stride.
+    hop = clips.preprocessing.stride if choice.stride is None else choice.stride
+    windows = replace(choice, stride=1, hop=hop).windows(frames, one_frame, 0)
+    length = clips.config.num_frames if reset_every is None else reset_every
+    return _step_each(network, classes, windows, length, top_k)
 
 
-def _stream(
-    classifier: VideoClassifier,
-    network: CausalModel,
-    windows: Iterator[ClipWindow],
-    length: int,
-    top_k: int,
+def _step_each(
+    network: CausalModel, classes: Classes, windows: Iterator[ClipWindow], length: int, top_k: int
 ) -> Iterator[Window]:
     state: Any = None
     seen, start = 0, 0.0
@@ -85,5 +94,4 @@ def _stream(
             state, seen, start = network.new_state(), 0, window.start
         output = network.step(window.clip, state)
         seen += 1
-        prediction = best_classes(output.logits, output.embedding, classifier.labels, top_k, {})
-        yield Window(start, window.end, prediction)
+        yield Window(start, window.end, classes.best(output.logits, output.embedding, top_k, {}))

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 from qora_vision.engine.ops import Activation
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.format import Scoring
 
 _T = TypeVar("_T")
 
@@ -102,6 +103,26 @@ def labels_of(fields: Mapping[str, Any]) -> list[str] | None:
     except ValueError as error:
         raise CheckpointError(f"config.json: id2label: {error}") from error
     return None if labels == [f"LABEL_{i}" for i in range(len(labels))] else labels
+
+
+def scoring_of(fields: Mapping[str, Any]) -> Scoring:
+    """Return how logits become scores, by `problem_type`, as transformers' pipelines decide.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none that transformers knows.
+    """
+    kinds: dict[str, Scoring] = {
+        "single_label_classification": "softmax",
+        "multi_label_classification": "sigmoid",
+        "regression": "identity",
+    }
+    problem = read_field(fields, "problem_type", str, "single_label_classification")
+    if problem not in kinds:
+        known = ", ".join(kinds)
+        raise CheckpointError(f"config.json: problem_type must be one of {known}, got {problem!r}")
+    return kinds[problem]
 
 
 def names_in_order(names: Any) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +26,20 @@ from qora_vision.weights.format_header import (
     ALIGNMENT,
     FORMAT_NAME,
     FORMAT_VERSION,
+    PART_PREFIX,
+    PARTS,
     SCALES_SUFFIX,
     ModelDescription,
+    NetworkDescription,
+    Scoring,
+    StoredArray,
     TensorInfo,
     build_header,
     parse_model_header,
+    stored_arrays,
+    to_json,
 )
-from qora_vision.weights.safetensors_file import DTYPES, METADATA_KEY
+from qora_vision.weights.safetensors_file import DTYPES, METADATA_KEY, parse_json
 
 __all__ = [
     "FORMAT_NAME",
@@ -39,7 +47,10 @@ __all__ = [
     "ModelDescription",
     "ModelFile",
     "ModelHeader",
+    "NetworkDescription",
+    "Scoring",
     "TensorInfo",
+    "TensorStream",
     "read_header",
     "read_model",
     "write_model",
@@ -55,17 +66,66 @@ class ModelFile(ModelDescription):
     tensors
         Name to float32 or float16 array, or `QuantizedTensor`. When read from a file the arrays are read-only
         views of the mapped file, which stays mapped as long as one of them lives.
+    parts
+        Some of `PARTS`, as JSON values.
     mapped
-        That file, if it was read from one.
+        The file that this was read from, if there is one.
     """
 
     tensors: Mapping[str, Tensor]
+    parts: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     mapped: MappedFile | None = field(default=None, repr=False, compare=False)
 
     def let_go(self) -> None:
         """Give back the memory of the mapped file's pages; they are read again when a tensor is."""
         if self.mapped is not None:
             self.mapped.release(0, self.mapped.size)
+
+
+class TensorStream(Mapping[str, Tensor]):
+    """Tensors that are made when they are asked for: what writes them need not hold one as a whole."""
+
+    @abstractmethod
+    def info(self, name: str) -> TensorInfo:
+        """Say how a tensor will be stored, without making it."""
+
+    @abstractmethod
+    def row_blocks(self, name: str) -> Iterator[Tensor]:
+        """Make a tensor, some of its rows (first axis) at a time, in order."""
+
+    @abstractmethod
+    def report(self, done: int) -> None:
+        """Take note that so many tensors have been written."""
+
+
+class _Held(TensorStream):
+    """Tensors that are in memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def info(self, name: str) -> TensorInfo:
+        tensor = self._tensors[name]
+        if isinstance(tensor, QuantizedTensor):
+            return TensorInfo(tensor.kind, tensor.shape, tensor.nbytes)
+        if tensor.dtype not in (np.float32, np.float16):
+            raise ModelFileError(f"tensor {name!r} is {tensor.dtype}: expected float32, float16 or q4, q8")
+        return TensorInfo("f32" if tensor.dtype == np.float32 else "f16", tensor.shape, tensor.nbytes)
+
+    def row_blocks(self, name: str) -> Iterator[Tensor]:
+        yield self._tensors[name]
+
+    def report(self, done: int) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -75,6 +135,7 @@ class ModelHeader(ModelDescription):
     format_version: int
     file_size: int
     tensors: Mapping[str, TensorInfo]
+    parts: tuple[str, ...] = ()
 
     def bytes_by_kind(self) -> dict[str, int]:
         """Return how many bytes the tensors of each kind take, largest first."""
@@ -104,22 +165,45 @@ def write_model(path: str | Path, model: ModelFile) -> None:
     OSError
         If the file cannot be written; what was at `path` is unchanged.
     """
-    stored = _stored_arrays(model.tensors)
-    # Sizes divisible by 64 first, then by 32, ...: every tensor is aligned for its type without padding
-    # between.
-    stored = dict(sorted(stored.items(), key=lambda item: -_size_alignment(item[1].nbytes)))
-    quantized = {
-        name: TensorInfo(tensor.kind, tensor.shape, tensor.nbytes)
-        for name, tensor in model.tensors.items()
-        if isinstance(tensor, QuantizedTensor)
-    }
-    header = build_header(
-        model, stored, quantized, {name: _checksum(array) for name, array in stored.items()}
-    )
+    tensors = model.tensors if isinstance(model.tensors, TensorStream) else _Held(model.tensors)
+    infos = {name: tensors.info(name) for name in tensors}
+    parts = {PART_PREFIX + name: _part_bytes(name, value) for name, value in model.parts.items()}
+    stored = _layout(infos, parts)
+    quantized = {name: info for name, info in infos.items() if info.kind in KINDS}
+    checksums = dict.fromkeys(stored, 0)
+
+    def header() -> bytes:
+        return build_header(
+            model, stored, quantized, {name: _text_of(crc) for name, crc in checksums.items()}
+        )
+
+    # The header holds the checksums of what follows it, so it is written last; its length is known before.
+    places, place = {}, len(header())
+    for name, array in stored.items():
+        places[name] = place
+        place += array.nbytes
     with replace_file(Path(path)) as file:
-        file.write(header)
-        for array in stored.values():
-            file.write(_bytes_of(array))
+
+        def write(name: str, array: npt.NDArray[Any]) -> None:
+            data = _bytes_of(np.asarray(array, stored[name].dtype, order="C"))
+            file.seek(places[name])
+            file.write(data)
+            places[name] += len(data)
+            checksums[name] = zlib.crc32(data, checksums[name])
+
+        for done, name in enumerate(infos):
+            tensors.report(done)
+            for block in tensors.row_blocks(name):
+                if isinstance(block, QuantizedTensor):
+                    write(name, block.data)
+                    write(name + SCALES_SUFFIX, block.scales)
+                else:
+                    write(name, block)
+        tensors.report(len(infos))
+        for name, data in parts.items():
+            write(name, np.frombuffer(data, np.uint8))
+        file.seek(0)
+        file.write(header())
 
 
 def read_model(path: str | Path, *, verify: bool = True, threads: int = 1) -> ModelFile:
@@ -158,7 +242,8 @@ def read_model(path: str | Path, *, verify: bool = True, threads: int = 1) -> Mo
                 tensors[name] = QuantizedTensor(info.kind, info.shape, arrays[name], scales)
             else:
                 tensors[name] = arrays[name]
-    return ModelFile(**vars(header.description), tensors=tensors, mapped=file)
+        parts = {name: parse_json(bytes(arrays[PART_PREFIX + name])) for name in header.parts}
+    return ModelFile(**vars(header.description), tensors=tensors, parts=parts, mapped=file)
 
 
 def read_header(path: str | Path) -> ModelHeader:
@@ -179,6 +264,7 @@ def read_header(path: str | Path) -> ModelHeader:
         format_version=header.version,
         file_size=file.size,
         tensors=header.tensors,
+        parts=header.parts,
     )
 
 
@@ -191,23 +277,29 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def _stored_arrays(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-    """Split quantised tensors into values and scales; everything C-ordered and little-endian."""
-    stored: dict[str, npt.NDArray[Any]] = {}
-    for name, tensor in tensors.items():
+def _layout(infos: Mapping[str, TensorInfo], parts: Mapping[str, bytes]) -> dict[str, StoredArray]:
+    """Return all arrays of a file in their order; quantised tensors are split into values and scales."""
+    stored: dict[str, StoredArray] = {}
+    for name, info in infos.items():
         if not isinstance(name, str) or name == METADATA_KEY:
             raise ModelFileError(f"a tensor cannot have the name {name!r}")
-        if isinstance(tensor, QuantizedTensor):
-            parts = {name: tensor.data, name + SCALES_SUFFIX: tensor.scales}
-        elif tensor.dtype in (np.float32, np.float16):
-            parts = {name: tensor}
-        else:
-            raise ModelFileError(f"tensor {name!r} is {tensor.dtype}: expected float32, float16 or q4, q8")
-        if not stored.keys().isdisjoint(parts):
-            raise ModelFileError(f"two tensors would be stored under the same name ({', '.join(parts)})")
-        for part, array in parts.items():
-            stored[part] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-    return stored
+        arrays = stored_arrays(name, info.kind, info.shape)
+        if not stored.keys().isdisjoint(arrays):
+            raise ModelFileError(f"two tensors would be stored under the same name ({', '.join(arrays)})")
+        stored |= arrays
+    for name, data in parts.items():
+        if name in stored:
+            raise ModelFileError(f"a tensor cannot have the name {name!r}: that of a part")
+        stored[name] = StoredArray(np.dtype(np.uint8), (len(data),))
+    # Sizes divisible by 64 first, then by 32, ...: every array is aligned for its type without padding
+    # between.
+    return dict(sorted(stored.items(), key=lambda item: -_size_alignment(item[1].nbytes)))
+
+
+def _part_bytes(name: str, value: Any) -> bytes:
+    if name not in PARTS:
+        raise ModelFileError(f"a model file has no part {name!r}: expected one of {', '.join(PARTS)}")
+    return to_json(name, value).encode()
 
 
 def _size_alignment(nbytes: int) -> int:
@@ -219,8 +311,12 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
+def _text_of(crc: int) -> str:
+    return f"crc32:{crc:08x}"
+
+
 def _checksum(array: npt.NDArray[Any]) -> str:
-    return f"crc32:{zlib.crc32(_bytes_of(array)):08x}"
+    return _text_of(zlib.crc32(_bytes_of(array)))
 
 
 def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str], threads: int) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
-import numpy.typing as npt
+import numpy as np
 
+from qora_vision.engine.tensors import GROUP_SIZE, KINDS
 from qora_vision.errors import ModelFileError
 from qora_vision.weights.safetensors_file import (
     DTYPES,
@@ -23,9 +25,16 @@ from qora_vision.weights.safetensors_file import (
 )
 
 FORMAT_NAME = "qora-vision"
-FORMAT_VERSION = 1
+# What this version of the package reads; a file is written in the lowest version that can say what it says.
+FORMAT_VERSION = 2
 QUANTIZATIONS = ("q4", "q8", "f16", "f32")
+# What users do with a model: name classes, compare embeddings, make text.
+TASKS = ("classify", "embed", "generate")
+# Parts that a model file may hold beside its networks: JSON values, stored as UTF-8 text under a checksum.
+PARTS = ("tokenizer", "chat_template", "generation", "scheduler")
 SCALES_SUFFIX = ".scales"
+# The name of a part's entry begins so.
+PART_PREFIX = "part/"
 # Tensors begin at multiples of this (bytes) as far as their sizes allow; the first one always does.
 ALIGNMENT = 64
 
@@ -37,7 +46,18 @@ _DIGEST_PREFIX = f'{{"{METADATA_KEY}":{{"header_sha256":"'.encode()
 _DIGEST_START = 8 + len(_DIGEST_PREFIX)
 _DIGEST_DIGITS = 64
 
+# How logits become scores; `qora_vision.Prediction` says what each means.
+Scoring: TypeAlias = Literal["softmax", "sigmoid", "identity"]
+
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """One of several networks of a model file: its architecture's name, and its config."""
+
+    architecture: str
+    config: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,20 +69,44 @@ class ModelDescription:
     architecture
         Name of the model family, for example `"vivit"`.
     config, preprocessing, provenance
-        Objects that JSON can hold (names are strings, no NaN); tuples come back as lists. `provenance` says
-        where the weights come from: source, revision, licence, the version that wrote the file.
+        Objects that JSON can hold (names are strings, no NaN); tuples come back as lists. `preprocessing` is
+        None for a model that takes no pictures. `provenance` says where the weights come from: source,
+        revision, licence, the version that wrote the file.
     labels
         Names of the classes in the order of the logits, or None.
     quantization
         `"q4"`, `"q8"`, `"f16"` or `"f32"`: what the large weights are stored as.
+    task
+        One of `TASKS`: what users do with the model.
+    scoring
+        How logits become scores.
+    networks
+        Networks beside the one that `architecture` and `config` describe, by name. The names of their tensors
+        begin with `name/`.
     """
 
     architecture: str
     config: dict[str, Any]
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Any] | None
     labels: list[str] | None
     quantization: str
     provenance: dict[str, Any]
+    task: str = field(default="classify", kw_only=True)
+    scoring: Scoring = field(default="softmax", kw_only=True)
+    networks: Mapping[str, NetworkDescription] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array as it lies in the file: little-endian values of `dtype` in C order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -72,6 +116,22 @@ class TensorInfo:
     kind: str
     shape: tuple[int, ...]
     nbytes: int
+
+    @classmethod
+    def of(cls, kind: str, shape: tuple[int, ...]) -> TensorInfo:
+        """Describe a tensor that is not written yet."""
+        return cls(kind, shape, sum(array.nbytes for array in stored_arrays("", kind, shape).values()))
+
+
+def stored_arrays(name: str, kind: str, shape: tuple[int, ...]) -> dict[str, StoredArray]:
+    """Return the arrays that a tensor is stored as: one, or values and scales of a quantised one."""
+    if kind not in KINDS:
+        return {name: StoredArray(np.dtype("<f4" if kind == "f32" else "<f2"), shape)}
+    groups = -(-math.prod(shape[1:]) // GROUP_SIZE)
+    values = StoredArray(np.dtype(np.uint8), (shape[0], groups * GROUP_SIZE // 2))
+    if kind == "q8":
+        values = StoredArray(np.dtype(np.int8), (shape[0], groups * GROUP_SIZE))
+    return {name: values, name + SCALES_SUFFIX: StoredArray(np.dtype("<f2"), (shape[0], groups))}
 
 
 @dataclass(frozen=True)
@@ -83,11 +143,12 @@ class ParsedHeader:
     entries: Mapping[str, Entry]
     tensors: Mapping[str, TensorInfo]
     checksums: Mapping[str, str]
+    parts: tuple[str, ...]
 
 
 def build_header(
     description: ModelDescription,
-    stored: Mapping[str, npt.NDArray[Any]],
+    stored: Mapping[str, StoredArray],
     quantized: Mapping[str, TensorInfo],
     checksums: Mapping[str, str],
 ) -> bytes:
@@ -102,7 +163,8 @@ def build_header(
     quantized
         Kind and logical shape of each quantised tensor.
     checksums
-        Checksum of each array of `stored`.
+        Checksum of each array of `stored`; all have the same length, so that the header's does not depend on
+        them.
 
     Raises
     ------
@@ -114,16 +176,26 @@ def build_header(
     metadata = {
         "header_sha256": "0" * _DIGEST_DIGITS,
         "format": FORMAT_NAME,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": "1",
         "architecture": description.architecture,
-        "config": _to_json("config", description.config),
-        "preprocessing": _to_json("preprocessing", description.preprocessing),
-        "labels": _to_json("labels", description.labels),
+        "config": to_json("config", description.config),
+        "preprocessing": to_json("preprocessing", description.preprocessing),
+        "labels": to_json("labels", description.labels),
         "quantization": description.quantization,
-        "provenance": _to_json("provenance", description.provenance),
-        "quantized_tensors": _to_json("quantized tensors", kinds),
-        "checksums": _to_json("checksums", checksums),
+        "provenance": to_json("provenance", description.provenance),
+        "quantized_tensors": to_json("quantized tensors", kinds),
+        "checksums": to_json("checksums", checksums),
     }
+    parts = [name.removeprefix(PART_PREFIX) for name in stored if name.startswith(PART_PREFIX)]
+    if _needs_version_2(description, parts):
+        networks = {name: vars(network) for name, network in description.networks.items()}
+        metadata |= {
+            "format_version": "2",
+            "task": description.task,
+            "scoring": description.scoring,
+            "networks": to_json("networks", networks),
+            "parts": to_json("parts", parts),
+        }
     fields: dict[str, Any] = {METADATA_KEY: metadata}
     offset = 0
     names = {dtype: name for name, dtype in DTYPES.items() if name not in ("BF16", "BOOL")}
@@ -131,10 +203,16 @@ def build_header(
         end = offset + array.nbytes
         fields[name] = {"dtype": names[array.dtype], "shape": array.shape, "data_offsets": [offset, end]}
         offset = end
-    text = _to_json("tensor names", fields).encode()
+    text = to_json("tensor names", fields).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     raw = len(text).to_bytes(8, "little") + text
     return raw[:_DIGEST_START] + _header_digest(raw) + raw[_DIGEST_START + _DIGEST_DIGITS :]
+
+
+def _needs_version_2(description: ModelDescription, parts: Sequence[str]) -> bool:
+    """Whether a reader of version 1 would take the model for something else."""
+    usual = description.task == "classify" and description.scoring == "softmax"
+    return bool(parts or description.networks) or description.preprocessing is None or not usual
 
 
 def _check_description(model: ModelDescription) -> None:
@@ -147,8 +225,17 @@ def _check_description(model: ModelDescription) -> None:
         )
     if model.labels is not None and not _is_list_of_names(model.labels):
         raise ModelFileError("labels must be a list of strings, or None")
-    for what in ("config", "preprocessing", "provenance"):
-        value = getattr(model, what)
+    for what, value, choices in (("task", model.task, TASKS), ("scoring", model.scoring, get_args(Scoring))):
+        if value not in choices:
+            raise ModelFileError(f"{what} is {value!r}: expected one of {', '.join(choices)}")
+    objects = {what: getattr(model, what) for what in ("config", "preprocessing", "provenance")}
+    if model.preprocessing is None:
+        del objects["preprocessing"]
+    for name, network in model.networks.items():
+        if not name or "/" in name or f"{name}/" == PART_PREFIX:
+            raise ModelFileError(f"a network cannot have the name {name!r}")
+        objects[f"config of {name}"] = network.config
+    for what, value in objects.items():
         if not isinstance(value, dict):
             raise ModelFileError(f"{what} must be a dictionary, but it is {type(value).__name__}")
         _check_names(what, value)
@@ -170,7 +257,8 @@ def _is_list_of_names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _to_json(what: str, value: Any) -> str:
+def to_json(what: str, value: Any) -> str:
+    """Return a value as compact JSON; `ModelFileError` that names it if JSON cannot hold it."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
@@ -203,16 +291,22 @@ def parse_model_header(buffer: mmap.mmap | bytes) -> ParsedHeader:
     description = ModelDescription(
         architecture=_text(metadata, "architecture"),
         config=_json(metadata, "config", dict),
-        preprocessing=_json(metadata, "preprocessing", dict),
+        preprocessing=_preprocessing(metadata, version),
         labels=_labels(metadata),
         quantization=_text(metadata, "quantization"),
         provenance=_json(metadata, "provenance", dict),
+        **(_version_2_fields(metadata) if version >= 2 else {}),
     )
+    parts = _parts(metadata) if version >= 2 else ()
     checksums = _json(metadata, "checksums", dict)
     if checksums.keys() != header.entries.keys():
         raise ModelFileError("checksums and tensors do not have the same names")
-    tensors = _tensor_infos(header.entries, _json(metadata, "quantized_tensors", dict))
-    return ParsedHeader(version, description, header.entries, tensors, checksums)
+    stored_parts = {PART_PREFIX + name for name in parts}
+    if missing := stored_parts - header.entries.keys():
+        raise ModelFileError(f"missing parts: {', '.join(sorted(missing))}")
+    weights = {name: entry for name, entry in header.entries.items() if name not in stored_parts}
+    tensors = _tensor_infos(weights, _json(metadata, "quantized_tensors", dict))
+    return ParsedHeader(version, description, header.entries, tensors, checksums, parts)
 
 
 def _check_format(header: Header) -> int:
@@ -290,3 +384,32 @@ def _labels(metadata: Mapping[str, str]) -> list[str] | None:
     if labels is None or _is_list_of_names(labels):
         return labels
     raise ModelFileError("the header's 'labels' should be a list of strings or null")
+
+
+def _preprocessing(metadata: Mapping[str, str], version: int) -> dict[str, Any] | None:
+    if version >= 2 and metadata.get("preprocessing") == "null":
+        return None
+    return _json(metadata, "preprocessing", dict)
+
+
+def _version_2_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Read what version 2 says beyond version 1."""
+    choices = {"task": TASKS, "scoring": get_args(Scoring)}
+    for name, known in choices.items():
+        if _text(metadata, name) not in known:
+            raise ModelFileError(f"the header's {name!r} is none of {', '.join(known)}")
+    networks = {}
+    for name, fields in _json(metadata, "networks", dict).items():
+        if not isinstance(fields, dict) or fields.keys() != {"architecture", "config"}:
+            raise ModelFileError("the header's 'networks' should give each an architecture and a config")
+        if not isinstance(fields["architecture"], str) or not isinstance(fields["config"], dict):
+            raise ModelFileError("the header's 'networks' should give each an architecture and a config")
+        networks[name] = NetworkDescription(**fields)
+    return {**{name: metadata[name] for name in choices}, "networks": networks}
+
+
+def _parts(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    names = _json(metadata, "parts", list)
+    if not all(isinstance(name, str) and name in PARTS for name in names):
+        raise ModelFileError(f"the header's 'parts' should be some of {', '.join(PARTS)}")
+    return tuple(names)

@@ -12,19 +12,13 @@ from qora_vision.engine.tensors import Tensor
 from qora_vision.errors import CheckpointError
 from qora_vision.loading.calibration.observing import NamedTensors, ObservingEngine
 from qora_vision.loading.calibration.rounding import quantize_for_inputs
-from qora_vision.loading.conversion import Progress, Weights, store
-from qora_vision.loading.models import LoadedModel
+from qora_vision.loading.conversion import store
+from qora_vision.loading.model import LoadedModel
+from qora_vision.loading.options import LoadOptions
 from qora_vision.video import FrameSource, load_clips
 
 
-def calibrate(
-    model: LoadedModel,
-    weights: Weights,
-    clips: Sequence[FrameSource],
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> LoadedModel:
+def calibrate(model: LoadedModel, clips: Sequence[FrameSource], options: LoadOptions) -> LoadedModel:
     """Quantise a model so that its layers' outputs on the given clips change little.
 
     The model runs over each clip in float32, with the frames that it would classify, all layers being
@@ -34,14 +28,10 @@ def calibrate(
     ----------
     model
         Its weights are float32.
-    weights
-        "q4" or "q8".
     clips
         From `qora_vision.video.as_frames`; a handful is enough, but of the kind that the model is for.
-    threads
-        As of `Engine`.
-    progress
-        Called with (done, total, what).
+    options
+        Its precision is the one to quantise to, "q4" or "q8".
 
     Raises
     ------
@@ -52,7 +42,8 @@ def calibrate(
     ValueError
         If there is no clip, the weights to make are not quantised ones, or those of the model are already.
     """
-    if weights not in ("q4", "q8"):
+    weights = options.checkpoint_weights
+    if not options.is_quantised:
         raise ValueError(f"calibrating decides how weights are quantised, to q4 or q8, but not to {weights}")
     if not clips:
         raise ValueError("calibrating needs at least one clip")
@@ -60,38 +51,33 @@ def calibrate(
         raise ValueError(
             f"calibrating needs the original weights, but these are {model.file.quantization} already"
         )
-    grams = _observe(model, clips, threads, progress)
-    tensors = _round(model, weights, grams, threads or 0, progress)
+    grams = _observe(model, clips, options)
+    tensors = _round(model, grams, options)
     provenance = {**model.file.provenance, "calibration": f"GPTQ, {len(clips)} clips"}
     file = replace(model.file, quantization=weights, provenance=provenance, tensors=tensors)
     return replace(model, file=file)
 
 
 def _observe(
-    model: LoadedModel, clips: Sequence[FrameSource], threads: int | None, progress: Progress | None
+    model: LoadedModel, clips: Sequence[FrameSource], options: LoadOptions
 ) -> dict[str, NDArray[np.float32]]:
     named = NamedTensors(model.file.tensors)
-    engine = ObservingEngine(named, threads=threads)
+    engine = ObservingEngine(named, threads=options.threads)
     network = model.architecture.build(model.config, named, engine)
     for done, clip in enumerate(clips):
-        if progress is not None:
-            progress(done, len(clips), "observing clips")
-        network.forward(load_clips(clip, model.preprocessing, num_threads=threads or 0)[0])
+        options.report(done, len(clips), "observing clips")
+        network.forward(load_clips(clip, model.preprocessing, num_threads=options.threads or 0)[0])
     return engine.grams()
 
 
 def _round(
-    model: LoadedModel,
-    weights: Weights,
-    grams: Mapping[str, NDArray[np.float32]],
-    threads: int,
-    progress: Progress | None,
+    model: LoadedModel, grams: Mapping[str, NDArray[np.float32]], options: LoadOptions
 ) -> dict[str, Tensor]:
+    weights, threads = options.checkpoint_weights, options.threads or 0
     specs = model.config.tensor_specs()
     result: dict[str, Tensor] = {}
     for name, spec in specs.items():
-        if progress is not None:
-            progress(len(result), len(specs), "rounding weights")
+        options.report(len(result), len(specs), "rounding weights")
         tensor = np.asarray(model.file.tensors[name])
         try:
             if spec.storage == "weight" and name in grams:
@@ -100,6 +86,5 @@ def _round(
                 result[name] = store(tensor, spec, weights, threads)
         except ValueError as error:
             raise CheckpointError(f"tensor {name!r}: {error}") from error
-    if progress is not None:
-        progress(len(specs), len(specs), "rounding weights")
+    options.report(len(specs), len(specs), "rounding weights")
     return result

@@ -1,0 +1,159 @@
+"""From a checkpoint of somebody else to a model: its architecture, config, preprocessing and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from qora_vision.errors import CheckpointError
+from qora_vision.loading.conversion import CheckpointTensors, find_sources, is_there, spellings_of
+from qora_vision.loading.labels import DATA_SETS, asset_labels
+from qora_vision.loading.model import LoadedModel, size_faults
+from qora_vision.loading.options import LoadOptions, ValueRange
+from qora_vision.models.base import Config, config_to_dict
+from qora_vision.models.registry import ARCHITECTURES, Architecture
+from qora_vision.video import Preprocessing
+from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
+from qora_vision.weights.config_fields import labels_of, scoring_of
+from qora_vision.weights.format import ModelFile
+
+PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+
+
+def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
+    """Read a checkpoint: a directory with config.json, or a file of an original implementation.
+
+    Its tensors are `CheckpointTensors`: each is read and converted whenever it is asked for, and nothing is
+    held. `held` keeps them in memory.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged, incomplete, or of an architecture that is not supported.
+    OSError
+        If it cannot be read.
+    """
+    architecture, convert, fields, checkpoint = _open_source(source)
+    labels = labels_of(fields)
+    config = _read_config(convert, fields, checkpoint, source)
+    if labels is not None and len(labels) != config.num_classes:
+        raise CheckpointError(
+            f"{source}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
+        )
+    from importlib.metadata import version  # slow to import, and needed by conversions alone
+
+    provenance = {
+        "created_by": f"qora-vision {version('qora-vision')}",
+        "source": str(fields.get("_name_or_path") or source.resolve().name),
+    }
+    if labels is None and config.num_classes in DATA_SETS:
+        name, file_name = DATA_SETS[config.num_classes]
+        labels = asset_labels(file_name)
+        provenance["labels"] = f"{name}, assumed of {len(labels)} classes without names"
+    preprocessing = _read_preprocessing(source, convert, config, options.checkpoint_value_range)
+    if faults := size_faults(preprocessing, config):
+        raise CheckpointError(f"{source}: {faults[0]}")
+    specs = config.tensor_specs()
+    sources = find_sources(convert, specs, checkpoint, source)
+    file = ModelFile(
+        architecture=architecture.name,
+        config=config_to_dict(config),
+        preprocessing=preprocessing.to_dict(),
+        labels=labels,
+        quantization=options.checkpoint_weights,
+        scoring=scoring_of(fields),
+        provenance=provenance,
+        tensors=CheckpointTensors(checkpoint, specs, sources, options),
+    )
+    return LoadedModel(architecture, config, preprocessing, file)
+
+
+def held(model: LoadedModel, options: LoadOptions) -> LoadedModel:
+    """Return a model whose quantised weights are in memory, where they were to be read again at each access.
+
+    Weights that are not quantised stay as they are: beside the packed ones, which a network keeps, they would
+    take as much memory again.
+    """
+    if not options.is_quantised or not isinstance(model.file.tensors, CheckpointTensors):
+        return model
+    return replace(model, file=replace(model.file, tensors=model.file.tensors.read_all()))
+
+
+def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, Any], Checkpoint]:
+    """Return architecture, name map, config (in Hugging Face's words) and tensors of a checkpoint."""
+    if source.is_dir():
+        fields = read_json(source / "config.json")
+        architecture = _architecture_of(fields, source)
+        convert = _convert_module(architecture)
+        return architecture, convert, fields, open_checkpoint(source).without_prefixes(convert.PREFIXES)
+    opened = open_checkpoint(source)
+    for architecture in ARCHITECTURES:
+        convert = _convert_module(architecture)
+        if not hasattr(convert, "original_fields"):
+            continue
+        checkpoint = opened.without_prefixes(convert.PREFIXES)
+        try:
+            original = convert.original_fields(checkpoint)
+        except ValueError as error:
+            raise CheckpointError(f"{source}: {error}") from error
+        if original is not None:
+            return architecture, convert, original, checkpoint
+    names = ", ".join(sorted(opened)[:6])
+    raise CheckpointError(
+        f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
+        "checkpoint of Hugging Face is loaded as a directory with config.json"
+    )
+
+
+def _convert_module(architecture: Architecture) -> ModuleType:
+    return import_module(f"qora_vision.models.{architecture.name}.checkpoint")
+
+
+def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture:
+    model_type = fields.get("model_type")
+    for entry in ARCHITECTURES:
+        if model_type in (entry.hf_model_type, *entry.hf_aliases):
+            return entry
+    known = ", ".join(entry.hf_model_type for entry in ARCHITECTURES)
+    raise CheckpointError(
+        f"{directory}: config.json has model_type {model_type!r}, which is not supported (supported: {known})"
+    )
+
+
+def _read_config(
+    convert: ModuleType, fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
+) -> Config:
+    heads = spellings_of(convert, "head.weight")
+    head = next((item for item in heads if is_there(item, checkpoint)), None)
+    if head is None:
+        raise CheckpointError(
+            f"{source}: missing tensors: {heads[0].names[0]}; this is no checkpoint of a classifier"
+        )
+    try:
+        config: Config = convert.read_config(fields, head.shape(checkpoint)[0])
+    except (IndexError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    return config
+
+
+def _read_preprocessing(
+    source: Path, convert: ModuleType, config: Config, value_range: ValueRange
+) -> Preprocessing:
+    """Read the checkpoint's own processor, else take the published protocol at the model's size."""
+    protocol = convert.protocol(config)
+    path = next((source / name for name in PROCESSOR_FILES if (source / name).exists()), None)
+    preprocessing = Preprocessing.from_hf(
+        protocol.processor if path is None else read_json(path),
+        num_frames=config.num_frames,
+        sampling=protocol.sampling,
+        stride=protocol.stride,
+        value_range=value_range,
+        default_processor=protocol.processor["image_processor_type"],
+    )
+    if path is None and protocol.resize_rule is not None:
+        preprocessing = replace(preprocessing, resize_rule=protocol.resize_rule)
+    return preprocessing

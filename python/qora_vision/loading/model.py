@@ -1,0 +1,81 @@
+"""A model in memory: a model file whose parts are understood and fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qora_vision.engine.ops import num_threads
+from qora_vision.engine.tensors import QuantizedTensor
+from qora_vision.errors import ModelFileError
+from qora_vision.loading.conversion import name_faults, shape_faults
+from qora_vision.models.base import Config, config_from_dict
+from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
+from qora_vision.video import Preprocessing
+from qora_vision.weights.format import ModelFile, read_model
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file with its parts understood."""
+
+    architecture: Architecture
+    config: Config
+    preprocessing: Preprocessing
+    file: ModelFile
+
+
+def read_own_file(path: Path, threads: int | None = None) -> LoadedModel:
+    """Read a `.qora-vision` file; threads: None for the process default.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If it cannot be read.
+    ModelFileError
+        If it is damaged or not supported.
+    """
+    return interpret(read_model(path, threads=threads or num_threads()), path)
+
+
+def interpret(file: ModelFile, source: Path) -> LoadedModel:
+    """Check that a model file's parts fit together and are what its architecture needs."""
+    architecture = find_architecture(file.architecture)
+    if architecture is None:
+        known = ", ".join(entry.name for entry in ARCHITECTURES)
+        raise ModelFileError(
+            f"{source}: this version does not know the architecture {file.architecture!r} (it knows {known})"
+        )
+    if file.preprocessing is None:
+        raise ModelFileError(f"{source}: it has no preprocessing, which {file.architecture} needs")
+    try:
+        config: Config = config_from_dict(architecture.config, file.config)
+        preprocessing = Preprocessing.from_dict(file.preprocessing)
+    except ValueError as error:
+        raise ModelFileError(f"{source}: {error}") from error
+    specs = config.tensor_specs()
+    present = {name: file.tensors[name] for name in specs if name in file.tensors}
+    faults = name_faults("missing", [name for name in specs if name not in present])
+    faults += name_faults("unexpected", sorted(set(file.tensors) - set(present)))
+    faults += shape_faults((name, tensor.shape, specs[name].shape) for name, tensor in present.items())
+    quantized = [name for name, tensor in present.items() if isinstance(tensor, QuantizedTensor)]
+    faults += name_faults("unduly quantised", [name for name in quantized if not specs[name].quantisable])
+    if file.labels is not None and len(file.labels) != config.num_classes:
+        faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
+    faults += size_faults(preprocessing, config)
+    if faults:
+        raise ModelFileError(f"{source}: " + "; ".join(faults))
+    # In the order of the specs whatever that of the file: saving a model again gives the same bytes.
+    return LoadedModel(architecture, config, preprocessing, replace(file, tensors=present))
+
+
+def size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:
+    """Say in which way prepared clips do not fit a network, if they do not."""
+    frames, channels, *size = config.clip_shape
+    given = preprocessing.crop or preprocessing.resize
+    if channels == 3 and preprocessing.num_frames == frames and given == tuple(size):
+        return []
+    return [
+        f"preprocessing gives clips of {preprocessing.num_frames} RGB frames of {given} pixels, but the "
+        f"model takes {frames} frames of {channels} channels and {tuple(size)} pixels"
+    ]

@@ -1,0 +1,271 @@
+"""`VideoClassifier`: clips in, labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qora_vision.engine.ops import Engine, FloatArray
+from qora_vision.loading.model import LoadedModel
+from qora_vision.loading.options import Progress
+from qora_vision.models.base import Config, Model
+from qora_vision.tasks.clips import ClipNetwork
+from qora_vision.tasks.frames import ChannelOrder, FrameChoice, Frames, Sampling, WindowChoice
+from qora_vision.tasks.prediction import Classes, Prediction, Window
+from qora_vision.tasks.segments import join_windows
+from qora_vision.tasks.stream import stream_frames
+from qora_vision.tasks.windows import classify_windows
+from qora_vision.timeline.segment import Segment
+from qora_vision.video import Preprocessing
+from qora_vision.weights.format import Scoring, write_model
+
+
+class VideoClassifier:
+    """A model with its labels and preprocessing. Make one with `load`; it may be used from several threads.
+
+    Attributes
+    ----------
+    config
+        Shape of the network, a frozen dataclass.
+    labels
+        Class names, or the generic "class 0", "class 1", ... where the model has none.
+    num_frames
+        Frames of a clip.
+    architecture, quantization, provenance
+        What the model file says of itself.
+    preprocessing
+        How frames are chosen and prepared.
+    scoring
+        How logits become scores: "softmax", "sigmoid" (multi-label) or "identity"; see `Prediction`.
+    compute, isa
+        Arithmetic and instruction set in use.
+    """
+
+    def __init__(self, model: LoadedModel, engine: Engine) -> None:
+        self._file = model.file
+        network = model.architecture.build(model.config, model.file.tensors, engine)
+        model.file.let_go()  # the network has packed its own weights
+        self._clips = ClipNetwork(model.architecture.name, network, model.config, model.preprocessing, engine)
+        names = model.file.labels or (f"class {i}" for i in range(model.config.num_classes))
+        self.labels: list[str] = list(names)
+        self._classes = Classes(self.labels, model.file.scoring)
+        self.config: Config = model.config
+        self.preprocessing: Preprocessing = model.preprocessing
+        self.architecture: str = model.architecture.name
+        self.quantization: str = model.file.quantization
+        self.provenance: dict[str, Any] = dict(model.file.provenance)
+        self.scoring: Scoring = model.file.scoring
+        self.num_frames: int = model.config.num_frames
+        self.compute: str = engine.compute
+        self.isa: str = engine.isa
+
+    def __repr__(self) -> str:
+        return (
+            f"<VideoClassifier {self.architecture}: {len(self.labels)} classes, {self.num_frames} frames, "
+            f"{self.quantization}, compute={self.compute!r}, isa={self.isa!r}>"
+        )
+
+    @property
+    def network(self) -> Model:
+        """The network itself: `forward` of a clip, and `step` where it is causal."""
+        return self._clips.network
+
+    @property
+    def weights_nbytes(self) -> int:
+        """Bytes of the weights as they lie in memory, packed for the kernels."""
+        return self._clips.network.nbytes
+
+    def classify(
+        self,
+        frames: Frames,
+        top_k: int = 5,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+        min_score: float | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Name the actions of a video.
+
+        Parameters
+        ----------
+        frames
+            A path to a video or to a folder of images, a (T, H, W, 3) uint8 array, or an iterable of
+            (H, W, 3) uint8 frames. `num_frames` of them are chosen by the sampling rule.
+        top_k
+            Number of classes, 1 to all.
+        channel_order
+            Of arrays: "rgb", or "bgr" for what cv2 reads.
+        sampling
+            "uniform": spread over the whole video. "dense": every `stride`-th frame around the middle.
+            "segments": one from each of `num_frames` equal parts. Or `num_frames` frame numbers. None: the
+            model's own rule.
+        stride
+            For "dense"; None: the model's own.
+        views
+            (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
+            (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
+        min_score
+            Leave out classes with a lower score: what a multi-label model (`scoring` is "sigmoid") says no to
+            is below 0.5. The prediction may then be empty. None: keep all `top_k`.
+        progress
+            Called with (done, total, what) as views are computed.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        VideoError
+            If the video is missing frames, damaged, of an unsupported codec, or an array of the wrong kind.
+        ValueError
+            If another argument is invalid.
+        FileNotFoundError
+            If there is nothing at the path.
+        """
+        self._classes.check_top_k(top_k)
+        choice = FrameChoice(channel_order, sampling, stride, views)
+        out = self._clips.run_on(frames, choice, progress)
+        logits, embedding = out.logits.mean(axis=0), out.embeddings.mean(axis=0)
+        return self._classes.best(logits, embedding, top_k, out.timings, min_score)
+
+    def classify_windows(
+        self,
+        frames: Frames,
+        top_k: int = 5,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        stride: int | None = None,
+        hop: int | None = None,
+        fps: float | None = None,
+    ) -> Iterator[Window]:
+        """Slide a window over a video and name what each shows, as soon as it is complete.
+
+        The video is decoded once, and memory holds the resized frames of one window, whatever its length.
+        `qora_vision.join_windows` makes segments of the result.
+
+        Parameters
+        ----------
+        frames
+            What `classify` takes. An iterable is read frame by frame and not held: it may be endless.
+        top_k, channel_order
+            As in `classify`.
+        stride
+            Step between the frames of a window; None: the model's own. A window spans
+            ``(num_frames - 1) * stride + 1`` frames.
+        hop
+            Step between windows, in frames; None: half a window. A last window covers what is left at the
+            end; a video shorter than one window is one window, over which the model's frames are spread.
+        fps
+            Frames per second of folders, arrays and iterables, which carry no time; None: 25.
+
+        Yields
+        ------
+        Window
+            (start, end, prediction), times in seconds from the first frame.
+
+        Raises
+        ------
+        VideoError, OSError, ValueError
+            As `classify` does.
+        """
+        choice = WindowChoice(channel_order, stride, hop, fps)
+        return classify_windows(self._clips, self._classes, frames, top_k, choice)
+
+    def segments(
+        self,
+        frames: Frames,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        stride: int | None = None,
+        hop: int | None = None,
+        fps: float | None = None,
+    ) -> Iterator[Segment]:
+        """Say what happens when: neighbouring windows with the same best label, joined.
+
+        Arguments and errors: see `classify_windows`.
+
+        Yields
+        ------
+        Segment
+            As soon as another label ends it.
+        """
+        return join_windows(self.classify_windows(frames, 1, channel_order, stride=stride, hop=hop, fps=fps))
+
+    def stream(
+        self,
+        frames: Frames,
+        top_k: int = 5,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        stride: int | None = None,
+        reset_every: int | None = None,
+        fps: float | None = None,
+    ) -> Iterator[Window]:
+        """Classify a video frame by frame, with a causal model; `qora_vision.stream` documents it."""
+        choice = WindowChoice(channel_order, stride=stride, fps=fps)
+        return stream_frames(self._clips, self._classes, frames, top_k, choice, reset_every)
+
+    def embed(
+        self,
+        frames: Frames,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+    ) -> FloatArray:
+        """Return what feeds the classifier head, (hidden,) float32; arguments and errors: see `classify`."""
+        choice = FrameChoice(channel_order, sampling, stride, views)
+        return np.asarray(self._clips.run_on(frames, choice).embeddings.mean(axis=0))
+
+    def preprocess(
+        self,
+        frames: Frames,
+        channel_order: ChannelOrder = "rgb",
+        *,
+        sampling: Sampling | None = None,
+        stride: int | None = None,
+        views: tuple[int, int] = (1, 1),
+    ) -> FloatArray:
+        """Return exactly what `classify` feeds `forward`: (views, T, C, H, W) float32, by default one view.
+
+        Arguments and errors: see `classify`.
+        """
+        return self._clips.prepare(frames, FrameChoice(channel_order, sampling, stride, views))
+
+    def forward(self, pixel_values: FloatArray) -> FloatArray:
+        """Run the network on preprocessed clips.
+
+        Parameters
+        ----------
+        pixel_values
+            (B, T, C, H, W) float32, finite.
+
+        Returns
+        -------
+        (B, num_classes) float32 logits.
+
+        Raises
+        ------
+        VideoError
+            If shape or dtype is wrong, or a value is NaN or infinite.
+        """
+        return self._clips.run(pixel_values)[0]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a `.qora-vision` file, all of it or nothing: an older file of that name survives any failure.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_model(Path(path), self._file)

@@ -1,0 +1,105 @@
+"""`load()`: from a name to what users hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from qora_vision.engine.ops import Compute, Engine
+from qora_vision.loading.calibration import calibrate as calibrate_model
+from qora_vision.loading.labels import with_labels
+from qora_vision.loading.options import LoadOptions, Progress, ValueRange, Weights
+from qora_vision.loading.resolve import load_network
+from qora_vision.models.registry import ARCHITECTURES
+from qora_vision.tasks.classify import VideoClassifier
+from qora_vision.tasks.frames import Frames
+from qora_vision.video import FrameSource, as_frames
+
+
+def load(
+    src: str | PathLike[str],
+    *,
+    weights: Weights | None = None,
+    compute: Compute = "auto",
+    threads: int | None = None,
+    value_range: ValueRange | None = None,
+    labels: str | PathLike[str] | Sequence[str] | None = None,
+    calibrate: Sequence[Frames] | None = None,
+    progress: Progress | None = None,
+) -> VideoClassifier:
+    """Load a video classifier.
+
+    Parameters
+    ----------
+    src
+        The name of a bundled model, such as "camera-motion" (`list_bundled` has them all); a `.qora-vision`
+        file; a Hugging Face checkpoint directory: `config.json`, optionally
+        `preprocessor_config.json`, and weights as safetensors or `pytorch_model.bin`, one file or shards; or,
+        where there is no such path, a model of the Hugging Face hub as "owner/name" or "owner/name@revision".
+        Or the https:// address of an original checkpoint, with "#sha256=..." behind it to pin its content.
+        Both are downloaded once, and their quantised form is kept in a cache.
+    weights
+        Precision to store a checkpoint's weights in: "q4" (the default), "q8", "f16" or "f32". A
+        `.qora-vision` file and a bundled model keep their own.
+    compute
+        "auto": the fastest arithmetic this CPU has (int8 against quantised weights, bf16, int16 or float32).
+        "int8": attention in 8 bits too: faster and coarser. "bf16": bf16 operands with float32 sums. "exact":
+        float32 throughout.
+    threads
+        Threads of this model; None: whatever `set_num_threads` says.
+    value_range
+        Pixel values of a ViViT checkpoint: "original" (the default), [-1, 1] as the weights were trained, or
+        "hf", what the Hugging Face processor computes ([-3, 1] as published). docs/video.md says more.
+    labels
+        Class names in place of the model's own: a sequence, or a file (one a line, or JSON).
+    calibrate
+        Clips, each as `VideoClassifier.classify` takes them, on whose activations the quantised weights of a
+        checkpoint are rounded (GPTQ): a dozen of the kind that the model is for. The file and the speed are
+        those of plain rounding; loading takes minutes. docs/quantisation.md says what it gains.
+    progress
+        Called with (done, total, what) while weights are quantised.
+
+    Returns
+    -------
+    VideoClassifier
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If `src` does not exist or cannot be read.
+    DownloadError
+        If a model of the hub cannot be fetched (an `OSError`).
+    CheckpointError, ModelFileError
+        If it is damaged, incomplete or of an unsupported architecture; both are `ValueError`s.
+    VideoError
+        If a clip to calibrate on cannot be read.
+    IsaError
+        If `QORA_VISION_ISA` names an instruction set that this CPU lacks.
+    ValueError
+        If an argument is invalid.
+    """
+    engine = Engine(compute, threads=threads)
+    options = LoadOptions(weights, value_range, threads, progress)
+    # What is wrong with a clip's path shows before any work.
+    clips = None if calibrate is None else _clips_of(calibrate)
+    names = labels if isinstance(labels, Sequence | None) else Path(labels)
+    if clips is None:
+        return VideoClassifier(with_labels(load_network(src, options), names), engine)
+    model = with_labels(load_network(src, replace(options, weights="f32")), names)
+    return VideoClassifier(calibrate_model(model, clips, options), engine)
+
+
+def _clips_of(calibrate: Sequence[Frames]) -> list[FrameSource]:
+    if isinstance(calibrate, str | PathLike | np.ndarray):
+        raise ValueError("calibrate must be a sequence of clips, not a single one")
+    return [as_frames(frames, "rgb") for frames in calibrate]
+
+
+def list_models() -> list[dict[str, str]]:
+    """Return the architectures that can be loaded: `name`, `title` and `hf_model_type` of each."""
+    fields = ("name", "title", "hf_model_type")
+    return [{field: getattr(entry, field) for field in fields} for entry in ARCHITECTURES]

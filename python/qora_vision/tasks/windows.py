@@ -1,0 +1,27 @@
+"""Classify each position of a window that slides over a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qora_vision.tasks.clips import ClipNetwork
+from qora_vision.tasks.frames import Frames, WindowChoice
+from qora_vision.tasks.prediction import Classes, Window
+from qora_vision.video import ClipWindow
+
+
+def classify_windows(
+    clips: ClipNetwork, classes: Classes, frames: Frames, top_k: int, choice: WindowChoice
+) -> Iterator[Window]:
+    """Yield what each window shows; `VideoClassifier.classify_windows` documents it."""
+    classes.check_top_k(top_k)
+    # A generator would find a wrong argument at the first window; this way it is found here.
+    return _classify_each(clips, classes, choice.windows(frames, clips.preprocessing, clips.threads), top_k)
+
+
+def _classify_each(
+    clips: ClipNetwork, classes: Classes, windows: Iterator[ClipWindow], top_k: int
+) -> Iterator[Window]:
+    for window, out in clips.run_each(windows):
+        prediction = classes.best(out.logits[0], out.embeddings[0], top_k, out.timings)
+        yield Window(window.start, window.end, prediction)
