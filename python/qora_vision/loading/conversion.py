@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qora_vision.engine.ops import quantize
 from qora_vision.engine.tensors import Tensor
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.sources import Source, source_of
@@ -108,7 +108,7 @@ class CheckpointTensors(Mapping[str, Tensor]):
         try:
             tensor = store(values, spec, self._weights, self._threads)
         except ValueError as error:
-            theirs = ", ".join(map(repr, source.names))
+            theirs = ", ".join(map(shown, source.names))
             raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
         for theirs in source.names:
             self._checkpoint.release(theirs)
@@ -135,13 +135,18 @@ def read_all(tensors: Mapping[str, Tensor], progress: Progress | None) -> dict[s
 
 def name_faults(what: str, names: Collection[str]) -> list[str]:
     """Put names of tensors in a sentence, if there are any."""
-    return [f"{what} tensors: {', '.join(names)}"] if names else []
+    return [f"{what} tensors: {listed(names)}"] if names else []
 
 
 def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
     """Compare shapes as they are with shapes as they should be."""
     return name_faults(
-        "misshapen", [f"{name} is {shape} instead of {due}" for name, shape, due in tensors if shape != due]
+        "misshapen",
+        [
+            f"{listed([name])} is {shown(shape)} instead of {shown(due)}"
+            for name, shape, due in tensors
+            if shape != due
+        ],
     )
 
 

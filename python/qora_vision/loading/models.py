@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from qora_vision.engine.ops import num_threads
 from qora_vision.engine.tensors import QuantizedTensor, Tensor
-from qora_vision.errors import CheckpointError, ModelFileError
+from qora_vision.errors import CheckpointError, ModelFileError, listed, reason, shown
 from qora_vision.loading.conversion import (
     CheckpointTensors,
     find_sources,
@@ -124,7 +124,8 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     if architecture is None:
         known = ", ".join(entry.name for entry in ARCHITECTURES)
         raise ModelFileError(
-            f"{source}: this version does not know the architecture {file.architecture!r} (it knows {known})"
+            f"{source}: this version does not know the architecture {shown(file.architecture)} "
+            f"(it knows {known})"
         )
     try:
         config: Config = config_from_dict(architecture.config, file.config)
@@ -223,7 +224,9 @@ def _read_names(path: Path) -> list[str]:
         values = json.loads(text)
         return values if isinstance(values, list) else names_in_order(values)
     except ValueError as error:
-        raise ValueError(f"{path}: expected class names, one a line or (.json) as JSON: {error}") from error
+        raise ValueError(
+            f"{path}: expected class names, one a line or (.json) as JSON: {reason(error)}"
+        ) from error
 
 
 def asset_labels(file_name: str) -> list[str]:
@@ -251,7 +254,7 @@ def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, A
             raise CheckpointError(f"{source}: {error}") from error
         if original is not None:
             return architecture, convert, original, checkpoint
-    names = ", ".join(sorted(opened)[:6])
+    names = listed(sorted(opened)[:6])
     raise CheckpointError(
         f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
         "checkpoint of Hugging Face is loaded as a directory with config.json"
@@ -269,7 +272,8 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
             return entry
     known = ", ".join(entry.hf_model_type for entry in ARCHITECTURES)
     raise CheckpointError(
-        f"{directory}: config.json has model_type {model_type!r}, which is not supported (supported: {known})"
+        f"{directory}: config.json has model_type {shown(model_type)}, which is not supported "
+        f"(supported: {known})"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.video.resize import ResizeRule
 
 ValueRange = Literal["original", "hf"]
@@ -55,7 +55,7 @@ def read_hf_config(
 ) -> dict[str, Any]:
     """Fields of a `Preprocessing` that a processor configuration determines; see `Preprocessing.from_hf`."""
     if value_range not in get_args(ValueRange):
-        raise ValueError(f'value_range must be "original" or "hf", got {value_range!r}')
+        raise ValueError(f'value_range must be "original" or "hf", got {shown(value_range)}')
     if not isinstance(config, Mapping):
         raise _error("", config, "a JSON object")
     family, rule = _processor(config, default_processor)
@@ -84,7 +84,7 @@ def read_hf_config(
 
 def _error(key: str, found: object, expected: str) -> CheckpointError:
     where = f"preprocessor_config.json: {key}" if key else "preprocessor_config.json"
-    return CheckpointError(f"{where} is {found!r}; expected {expected}")
+    return CheckpointError(f"{where} is {shown(found)}; expected {expected}")
 
 
 def _processor(config: Mapping[str, Any], default: str | None) -> tuple[_Family, ResizeRule]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from qora_vision.engine.ops import Activation
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.weights.checkpoints import Checkpoint
 
 _T = TypeVar("_T")
@@ -63,7 +63,7 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
         return default
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {value!r}")
+        raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {shown(value)}")
     return cast(_T, value)
 
 
@@ -81,7 +81,7 @@ def activation_of(name: str) -> Activation:
     """Return our name of `hidden_act`; `CheckpointError` if it is none that we compute."""
     if name not in ACTIVATIONS:
         raise CheckpointError(
-            f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
+            f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {shown(name)}"
         )
     return ACTIVATIONS[name]
 

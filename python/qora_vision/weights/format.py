@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qora_vision.engine.tensors import KINDS, QuantizedTensor, Tensor
-from qora_vision.errors import ModelFileError
+from qora_vision.errors import ModelFileError, listed, shown
 from qora_vision.files.atomic import replace_file
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.format_header import (
@@ -196,15 +196,17 @@ def _stored_arrays(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]
     stored: dict[str, npt.NDArray[Any]] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or name == METADATA_KEY:
-            raise ModelFileError(f"a tensor cannot have the name {name!r}")
+            raise ModelFileError(f"a tensor cannot have the name {shown(name)}")
         if isinstance(tensor, QuantizedTensor):
             parts = {name: tensor.data, name + SCALES_SUFFIX: tensor.scales}
         elif tensor.dtype in (np.float32, np.float16):
             parts = {name: tensor}
         else:
-            raise ModelFileError(f"tensor {name!r} is {tensor.dtype}: expected float32, float16 or q4, q8")
+            raise ModelFileError(
+                f"tensor {shown(name)} is {tensor.dtype}: expected float32, float16 or q4, q8"
+            )
         if not stored.keys().isdisjoint(parts):
-            raise ModelFileError(f"two tensors would be stored under the same name ({', '.join(parts)})")
+            raise ModelFileError(f"two tensors would be stored under the same name ({listed(parts)})")
         for part, array in parts.items():
             stored[part] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     return stored
@@ -240,7 +242,6 @@ def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str]
         helper.join()
     damaged = [name for name in arrays if name not in sound]
     if damaged:
-        names = ", ".join(damaged[:5]) + (f" and {len(damaged) - 5} more" if len(damaged) > 5 else "")
         raise ModelFileError(
-            f"damaged tensors (checksums differ): {names}; download or convert the model again"
+            f"damaged tensors (checksums differ): {listed(damaged, 5)}; download or convert the model again"
         )

@@ -16,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 
 # Tensors cannot have more in the NumPy versions that the package supports.
 _MAX_DIMENSIONS = 32
 _MAX_NAME = 256
+# A training run's whole state takes some 100 000; each leaves at most some 130 bytes in memory.
+_MAX_INSTRUCTIONS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,20 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        while True:
+        for _ in range(_MAX_INSTRUCTIONS):
             code = self.take(1)
             if code == b".":
                 return self.stack.pop()
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
                 raise CheckpointError(
-                    f"its pickle has the instruction {code!r} at byte {self.position - 1}, which "
+                    f"its pickle has the instruction {shown(code)} at byte {self.position - 1}, which "
                     "torch.save does not write: refused (another kind of file, or damaged)"
                 )
             instruction(self)
+        raise CheckpointError(
+            f"its pickle has more than {_MAX_INSTRUCTIONS} instructions, far more than weights need: refused"
+        )
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes of the pickle."""

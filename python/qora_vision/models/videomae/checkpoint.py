@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.models.videomae.network import VideoMaeConfig
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
@@ -64,7 +64,7 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
     nested = fields.get("model_config")
     if nested is not None:
         if not isinstance(nested, dict):
-            raise CheckpointError(f"config.json: model_config must be an object, got {nested!r}")
+            raise CheckpointError(f"config.json: model_config must be an object, got {shown(nested)}")
         return _read_v2_config(nested, num_classes)
     bias = read_field(fields, "qkv_bias", bool, True)
     height, width = read_size(fields, "patch_size", 16)
