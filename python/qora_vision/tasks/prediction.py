@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qora_vision.errors import ModelFileError
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -83,7 +85,18 @@ def best_classes(
     top_k: int,
     timings: dict[str, float],
 ) -> Prediction:
-    """Pick the `top_k` classes of largest logit; ties go to the smaller index."""
+    """Pick the `top_k` classes of largest logit; ties go to the smaller index.
+
+    Raises
+    ------
+    ModelFileError
+        If a logit is no number: weights that are finite, but out of all proportion, give such.
+    """
+    if not np.isfinite(logits).all():
+        raise ModelFileError(
+            "the model computes NaN or infinity, expected numbers: its weights are out of proportion; "
+            "convert it again from sound weights"
+        )
     order = np.argsort(-logits, kind="stable")[:top_k]
     shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
     scores = (shifted / shifted.sum()).astype(np.float32)

@@ -152,6 +152,12 @@ def _check_description(model: ModelDescription) -> None:
         if not isinstance(value, dict):
             raise ModelFileError(f"{what} must be a dictionary, but it is {type(value).__name__}")
         _check_names(what, value)
+    for name, value in model.provenance.items():
+        if not isinstance(value, str | int | float | None):
+            raise ModelFileError(
+                f"provenance cannot be stored: {listed([name])} must be a text or a number, "
+                f"got {shown(value)}"
+            )
 
 
 def _check_names(what: str, value: Any) -> None:
@@ -208,9 +214,12 @@ def parse_model_header(buffer: mmap.mmap | bytes) -> ParsedHeader:
         quantization=_text(metadata, "quantization"),
         provenance=_json(metadata, "provenance", dict),
     )
+    _check_description(description)
     checksums = _json(metadata, "checksums", dict)
     if checksums.keys() != header.entries.keys():
         raise ModelFileError("checksums and tensors do not have the same names")
+    if not all(isinstance(value, str) for value in checksums.values()):
+        raise ModelFileError("the header's checksums should be texts: crc32: and 8 digits")
     tensors = _tensor_infos(header.entries, _json(metadata, "quantized_tensors", dict))
     return ParsedHeader(version, description, header.entries, tensors, checksums)
 

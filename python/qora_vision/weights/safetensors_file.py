@@ -72,7 +72,12 @@ def parse_json(text: bytes) -> Any:
         If the text is anything else, or nested too deeply.
     """
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -150,6 +155,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the name {shown(name)} appears twice")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text)} is more than a number can hold")
+    return value
 
 
 def _refuse_constant(text: str) -> Any:
