@@ -109,7 +109,7 @@ def test_both_spellings_of_one_tensor_are_one_too_many(tmp_path: Path) -> None:
         ({"hidden_size": "18"}, "hidden_size must be of type int, got '18'"),
         ({"hidden_size": 20}, "embed_dim 20 is no multiple of num_heads 3"),
         ({"num_hidden_layers": 10**9}, "depth must be at most 1000"),
-        ({"num_hidden_layers": -1}, "depth must be a positive integer"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be a positive integer"),
         ({"num_hidden_layers": 3}, "missing tensors: vivit.encoder.layer.2.layernorm_before.weight, "),
         ({"num_hidden_layers": 1}, "unexpected tensors: vivit.encoder.layer.1."),
         ({"tubelet_size": [2, 16]}, "tubelet_size must be 3 positive integers"),

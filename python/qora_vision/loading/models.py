@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module, resources
@@ -33,6 +34,8 @@ from qora_vision.weights.format import ModelFile, read_model
 
 ValueRange = Literal["original", "hf"]
 
+# Of a clip, or of its tokens: far more than the largest models have, and still within memory.
+_MAX_VALUES = 1 << 31
 PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 # Number of classes -> the data set it gives away, and the file of its class names in `assets`.
 DATA_SETS = {
@@ -129,6 +132,7 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
         )
     try:
         config: Config = config_from_dict(architecture.config, file.config)
+        _check_extent(config)
         preprocessing = Preprocessing.from_dict(file.preprocessing)
     except ValueError as error:
         raise ModelFileError(f"{source}: {error}") from error
@@ -171,7 +175,7 @@ def import_checkpoint(
 
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
-        "source": str(fields.get("_name_or_path") or source.resolve().name),
+        "source": _name_of(fields) or source.resolve().name,
     }
     if labels is None and config.num_classes in DATA_SETS:
         name, file_name = DATA_SETS[config.num_classes]
@@ -195,6 +199,12 @@ def import_checkpoint(
         tensors=tensors,
     )
     return LoadedModel(architecture, config, preprocessing, file)
+
+
+def _name_of(fields: Mapping[str, Any]) -> str:
+    """Return what a checkpoint calls itself, empty if it does not."""
+    name = fields.get("_name_or_path")
+    return listed([name]) if isinstance(name, str) and name else ""
 
 
 def read_labels(labels: str | Path | Sequence[str], count: int) -> list[str]:
@@ -288,9 +298,21 @@ def _read_config(
         )
     try:
         config: Config = convert.read_config(fields, head.shape(checkpoint)[0])
-    except (IndexError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        _check_extent(config)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
+        raise CheckpointError(f"{source}: {where}{error}") from error
     return config
+
+
+def _check_extent(config: Config) -> None:
+    """Refuse sizes for which tables of positions alone would take all memory."""
+    tokens, values = config.num_tubelets, math.prod(config.clip_shape)
+    if tokens * config.embed_dim > _MAX_VALUES or values > _MAX_VALUES:
+        raise ValueError(
+            f"clips of {config.clip_shape} in {tokens} tubelets of {config.embed_dim} channels are "
+            "larger than any model's: num_frames, image_size, patch_size or hidden_size is wrong"
+        )
 
 
 def _read_preprocessing(
@@ -299,6 +321,11 @@ def _read_preprocessing(
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
     protocol = convert.protocol(config)
     path = next((source / name for name in PROCESSOR_FILES if (source / name).exists()), None)
+    try:
+        # Sizes that no preprocessing has are the config's mistake.
+        Preprocessing(num_frames=config.num_frames, stride=protocol.stride)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
     preprocessing = Preprocessing.from_hf(
         protocol.processor if path is None else read_json(path),
         num_frames=config.num_frames,

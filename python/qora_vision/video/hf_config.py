@@ -164,7 +164,7 @@ def _number(config: Mapping[str, Any], key: str, default: float) -> float:
     value = _get(config, key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _error(key, value, "a number")
-    return float(value)
+    return _float(key, value)
 
 
 def _triple(
@@ -178,4 +178,11 @@ def _triple(
     )
     if not numbers or len(values) != 3:
         raise _error(key, values, "a number or one for each of the 3 channels")
-    return float(values[0]), float(values[1]), float(values[2])
+    return _float(key, values[0]), _float(key, values[1]), _float(key, values[2])
+
+
+def _float(key: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise _error(key, value, "a number that fits into a float") from None

@@ -89,6 +89,9 @@ class Preprocessing:
                 _check_number(name, value)
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {shown(self.std)}")
+        with np.errstate(all="ignore"):
+            if not np.isfinite(self.value_table()).all():
+                raise ValueError("rescale_factor, mean and std would make pixels NaN or infinite")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; `from_dict` gives back an equal object."""
@@ -113,7 +116,7 @@ class Preprocessing:
         }
         try:
             return cls(**values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"preprocessing: {error}") from error
 
     @classmethod
@@ -154,9 +157,8 @@ class Preprocessing:
             If one of the keyword arguments is invalid.
         """
         fields = read_hf_config(config, value_range, default_processor)
-        cls(
-            num_frames=num_frames, sampling=sampling, stride=stride
-        )  # the caller's mistakes are not the file's
+        # The caller's mistakes are not the file's.
+        cls(num_frames=num_frames, sampling=sampling, stride=stride)
         try:
             return cls(num_frames=num_frames, sampling=sampling, stride=stride, **fields)
         except ValueError as error:

@@ -234,7 +234,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
     if not isinstance(weight_map, dict) or not all(_is_plain_name(name) for name in weight_map.values()):
         raise CheckpointError(f"{index}: its weight_map does not map tensors to names of files beside it")
     shards = sorted(set(weight_map.values()))
-    missing = [name for name in shards if not (index.parent / name).exists()]
+    missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(f"{index}: missing shards: {listed(missing)}; download the checkpoint again")
     opened = {name: _open_file(index.parent / name) for name in shards}

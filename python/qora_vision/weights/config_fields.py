@@ -12,6 +12,7 @@ from qora_vision.errors import CheckpointError, shown
 from qora_vision.weights.checkpoints import Checkpoint
 
 _T = TypeVar("_T")
+_TOO_LARGE = 2**31
 
 # Spellings of the tanh form agree to 2e-7; "gelu" is the definition with erf.
 ACTIVATIONS: dict[str, Activation] = {
@@ -56,7 +57,7 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
     Raises
     ------
     CheckpointError
-        If it is of another type; integers pass for floats.
+        If it is of another type (integers pass for floats), or a number that is no size.
     """
     value = fields.get(name)
     if value is None:
@@ -64,6 +65,9 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {shown(value)}")
+    if kind in (int, float) and not 0 < cast(float, value) < _TOO_LARGE:
+        what = "a positive integer" if kind is int else "a positive number"
+        raise CheckpointError(f"config.json: {name} must be {what} below 2**31, got {shown(value)}")
     return cast(_T, value)
 
 
@@ -71,6 +75,8 @@ def read_size(fields: Mapping[str, Any], name: str, default: int) -> tuple[int, 
     """Return (height, width) from a field that holds one number or both; `CheckpointError` otherwise."""
     value = fields.get(name)
     if isinstance(value, list) and len(value) == 2:
+        if not all(type(side) is int and 0 < side < _TOO_LARGE for side in value):
+            raise CheckpointError(f"config.json: {name} must be 2 positive integers, got {shown(value)}")
         height, width = value
         return height, width
     side = read_field(fields, name, int, default)
@@ -109,6 +115,16 @@ def names_in_order(names: Any) -> list[str]:
     if not isinstance(names, dict) or names.keys() != {str(i) for i in range(len(names))}:
         raise ValueError("expected an object that maps 0, 1, ... without gaps to class names")
     labels = [names[str(i)] for i in range(len(names))]
-    if not all(isinstance(label, str) for label in labels):
-        raise ValueError("a class name is no text")
+    wrong = [label for label in labels if not isinstance(label, str) or not _is_text(label)]
+    if wrong:
+        raise ValueError(f"a class name is no text: {shown(wrong[0])}")
     return labels
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: JSON can spell halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
