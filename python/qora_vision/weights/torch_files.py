@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from qora_vision.errors import CheckpointError, shown
+from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
-from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle
+from qora_vision.weights.torch_pickle import Dropped, StorageRecord, TensorRecord, load_pickle
 from qora_vision.weights.zip_members import check_unpacked_size, list_members, member_storage
 
 # Where training scripts put the weights among other things, in the order in which they are looked for.
@@ -72,7 +72,11 @@ def _stored_tensor(name: str, record: TensorRecord, storages: Mapping[str, Stora
 def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
     for _ in range(_MAX_DEPTH):
         if not isinstance(value, dict):
-            raise CheckpointError(f"it holds a {type(value).__name__} where a dict of tensors was expected")
+            what = listed([value.name]) if isinstance(value, Dropped) else type(value).__name__
+            raise CheckpointError(
+                f"it holds a {what} where a dict of tensors was expected; nothing was executed. If you trust "
+                "the file, load it with PyTorch and save the state dict alone, best as safetensors"
+            )
         inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), dict)), None)
         if inner is None:
             break
@@ -80,6 +84,12 @@ def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
     else:
         raise CheckpointError("its dicts are nested too deeply")
     tensors = {name: item for name, item in value.items() if isinstance(item, TensorRecord)}
+    for name, item in value.items():
+        if isinstance(item, Dropped) and item.of_tensor:
+            raise CheckpointError(
+                f"tensor {shown(name)} is made by {listed([item.name])}, which is not supported: nothing was "
+                "executed. If you trust the file, load it with PyTorch and save plain tensors"
+            )
     if not tensors:
         names = ", ".join(shown(name) for name in islice(value, 8)) or "nothing"
         raise CheckpointError(f"it holds no tensors at its top or under {', '.join(WRAPPERS)}, only {names}")
