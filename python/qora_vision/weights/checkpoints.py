@@ -31,6 +31,9 @@ FLAX_SUFFIXES = (".msgpack",)
 NUMPY_SUFFIXES = (".npz",)
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
+# What wrappers of training put before every name: compiling, running in parallel, Lightning, mmaction.
+WRAPPER_PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.")
+
 _MAX_JSON = 100_000_000
 _MAX_FILE_NAME = 200
 
@@ -94,13 +97,19 @@ class Checkpoint:
         self._find(name).release()
 
     def without_prefixes(self, prefixes: Sequence[str]) -> Checkpoint:
-        """Return the same tensors under their names without any of the prefixes, however many stand there.
+        """Return the same tensors under their names without any prefix, however many stand there.
+
+        Parameters
+        ----------
+        prefixes
+            Of one model, beside `WRAPPER_PREFIXES`.
 
         Raises
         ------
         CheckpointError
             If two tensors would have one name.
         """
+        prefixes = (*WRAPPER_PREFIXES, *prefixes)
         tensors: dict[str, StoredTensor] = {}
         for name, tensor in self._tensors.items():
             plain = name

@@ -45,9 +45,10 @@ class ClipProtocol:
     resize_rule: Literal["plain"] | None = None
 
 
-def count_blocks(checkpoint: Checkpoint) -> int:
+def count_blocks(checkpoint: Checkpoint, prefix: str = "blocks.") -> int:
     """Return how many blocks a checkpoint with names like `blocks.3.norm1.weight` has."""
-    numbers = [int(match[1]) for name in checkpoint if (match := re.match(r"blocks\.(\d{1,4})\.", name))]
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,4})\.")
+    numbers = [int(match[1]) for name in checkpoint if (match := pattern.match(name))]
     return max(numbers, default=-1) + 1
 
 

@@ -55,7 +55,7 @@ for _stage, _spellings in enumerate(_MERGES):
         NAMES[f"stages.{_stage}.merge.{_part}"] = tuple(f"{theirs}.{_part}" for theirs in _spellings)
 # Follows from the window.
 IGNORED = (r".*\.attn\.relative_position_index",)
-PREFIXES = ("module.", "model.", "backbone.", "cls_head.")
+PREFIXES = ("cls_head.",)
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _SPARSE_CLASSES = 174
