@@ -36,7 +36,9 @@ ValueRange = Literal["original", "hf"]
 
 # Of a clip, or of its tokens: far more than the largest models have, and still within memory.
 _MAX_VALUES = 1 << 31
-PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+# In the order in which transformers 5 looks at them; the first counts if it holds a "video_processor".
+NESTED_PROCESSOR_FILE = "processor_config.json"
+PROCESSOR_FILES = (NESTED_PROCESSOR_FILE, "video_preprocessor_config.json", "preprocessor_config.json")
 # Number of classes -> the data set it gives away, and the file of its class names in `assets`.
 DATA_SETS = {
     400: ("Kinetics-400", "kinetics400.txt"),
@@ -320,23 +322,39 @@ def _read_preprocessing(
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
     protocol = convert.protocol(config)
-    path = next((source / name for name in PROCESSOR_FILES if (source / name).exists()), None)
+    found = _read_processor(source)
     try:
         # Sizes that no preprocessing has are the config's mistake.
         Preprocessing(num_frames=config.num_frames, stride=protocol.stride)
     except ValueError as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
     preprocessing = Preprocessing.from_hf(
-        protocol.processor if path is None else read_json(path),
+        protocol.processor if found is None else found,
         num_frames=config.num_frames,
         sampling=protocol.sampling,
         stride=protocol.stride,
         value_range=value_range,
         default_processor=protocol.processor["image_processor_type"],
     )
-    if path is None and protocol.resize_rule is not None:
+    if found is None and protocol.resize_rule is not None:
         preprocessing = replace(preprocessing, resize_rule=protocol.resize_rule)
     return preprocessing
+
+
+def _read_processor(source: Path) -> Mapping[str, Any] | None:
+    """Return the processor that `AutoVideoProcessor` of transformers 5 finds, None where there is none."""
+    for name in PROCESSOR_FILES:
+        path = source / name
+        if not path.exists():
+            continue
+        fields = read_json(path)
+        if name == NESTED_PROCESSOR_FILE:
+            fields = fields.get("video_processor")
+            if fields is not None and not isinstance(fields, dict):
+                raise CheckpointError(f"{path}: video_processor must be an object, got {shown(fields)}")
+        if fields is not None:
+            return fields
+    return None
 
 
 def _size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:

@@ -107,7 +107,9 @@ def _get(config: Mapping[str, Any], key: str, default: Any) -> Any:
 
 
 def _switch(config: Mapping[str, Any], key: str, *, default: bool = True) -> bool:
-    value = _get(config, key, default)
+    value = config.get(key, default)
+    if value is None:  # not the default: the processors of transformers 5 take it for false
+        return False
     if not isinstance(value, bool):
         raise _error(key, value, "true or false")
     return value

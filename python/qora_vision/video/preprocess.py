@@ -132,8 +132,8 @@ class Preprocessing:
     ) -> Preprocessing:
         """Read the contents of a Hugging Face `preprocessor_config.json`.
 
-        Missing keys and nulls take the defaults of the processor class that the file names; docs/video.md
-        lists them.
+        Missing keys take the defaults of the processor class that the file names, and so do nulls except of
+        switches, which they turn off as in transformers 5; docs/video.md lists them.
 
         Parameters
         ----------
