@@ -22,6 +22,10 @@ class QoraVisionError(Exception):
     """Base class of every error that the package raises on purpose."""
 
 
+class QoraVisionWarning(UserWarning):
+    """Something that was assumed, and may be wrong."""
+
+
 class VideoError(QoraVisionError, ValueError):
     """A video, image or frame array that cannot be used."""
 

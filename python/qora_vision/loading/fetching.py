@@ -41,10 +41,11 @@ def load_source(
     value_range: ValueRange | None,
     threads: int,
     progress: Progress | None,
+    named: bool = False,
 ) -> LoadedModel:
     """Load a bundled model, an address, a path, or where there is none, a model of the hub.
 
-    See `qora_vision.load`.
+    See `qora_vision.load`; `named` as in `load_model`, for paths: what the cache keeps has its own names.
     """
     bundled = find_bundled(src)
     if bundled is not None:
@@ -55,7 +56,14 @@ def load_source(
             return load_from_url(url, conversion)
         if not Path(src).exists() and (reference := parse_reference(src)) is not None:
             return load_from_hub(reference, conversion)
-    return load_model(Path(src), weights=weights, value_range=value_range, threads=threads, progress=progress)
+    return load_model(
+        Path(src),
+        weights=weights,
+        value_range=value_range,
+        threads=threads,
+        progress=progress,
+        named=named,
+    )
 
 
 @dataclass(frozen=True)

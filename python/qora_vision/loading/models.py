@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 from qora_vision.engine.ops import num_threads
 from qora_vision.engine.tensors import QuantizedTensor, Tensor
-from qora_vision.errors import CheckpointError, ModelFileError, listed, reason, shown
+from qora_vision.errors import CheckpointError, ModelFileError, listed, shown
+from qora_vision.loading.class_names import assumed_names, names_of, own_name
+from qora_vision.loading.class_names import read_labels as read_labels
 from qora_vision.loading.conversion import (
     CheckpointTensors,
     find_sources,
@@ -29,7 +30,6 @@ from qora_vision.models.base import Config, config_from_dict, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, is_checkpoint_file, open_checkpoint, read_json
-from qora_vision.weights.config_fields import labels_of, names_in_order
 from qora_vision.weights.format import ModelFile, read_model
 
 ValueRange = Literal["original", "hf"]
@@ -39,12 +39,6 @@ _MAX_VALUES = 1 << 31
 # In the order in which transformers 5 looks at them; the first counts if it holds a "video_processor".
 NESTED_PROCESSOR_FILE = "processor_config.json"
 PROCESSOR_FILES = (NESTED_PROCESSOR_FILE, "video_preprocessor_config.json", "preprocessor_config.json")
-# Number of classes -> the data set it gives away, and the file of its class names in `assets`.
-DATA_SETS = {
-    400: ("Kinetics-400", "kinetics400.txt"),
-    600: ("Kinetics-600", "kinetics600.txt"),
-    174: ("Something-Something V2", "something_something_v2.txt"),
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,11 @@ def load_model(
     value_range: ValueRange | None = None,
     threads: int = 0,
     progress: Progress | None = None,
+    named: bool = False,
 ) -> LoadedModel:
     """Read a `.qora-vision` file or convert a checkpoint; see `qora_vision.load` for the arguments.
+
+    `named`: names of the classes will be given with `with_labels`.
 
     Raises
     ------
@@ -77,7 +74,9 @@ def load_model(
         If an argument does not apply to this source.
     """
     if source.is_dir() or is_checkpoint_file(source):
-        return import_checkpoint(source, weights or "q4", value_range or "original", threads, progress)
+        return import_checkpoint(
+            source, weights or "q4", value_range or "original", threads, progress, named=named
+        )
     if not source.exists():
         raise FileNotFoundError(
             f"there is no file or directory {str(source)!r}; expected a .qora-vision file, a directory with "
@@ -160,29 +159,27 @@ def import_checkpoint(
     value_range: ValueRange,
     threads: int = 0,
     progress: Progress | None = None,
+    *,
+    named: bool = False,
 ) -> LoadedModel:
     """Convert a checkpoint, quantising as it is read: a directory with config.json, or an original's file.
 
     Weights that are not quantised are read whenever they are asked for: beside the packed ones, which a model
-    keeps, they would take as much memory again.
+    keeps, they would take as much memory again. `named`: the caller has names for the classes, so that those
+    of config.json do not matter.
     """
     architecture, convert, fields, checkpoint = _open_source(source)
-    labels = labels_of(fields)
     config = _read_config(convert, fields, checkpoint, source)
-    if labels is not None and len(labels) != config.num_classes:
-        raise CheckpointError(
-            f"{source}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
-        )
+    labels = None if named else names_of(fields, config.num_classes, source)
     from importlib.metadata import version  # slow to import, and needed by conversions alone
 
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
-        "source": _name_of(fields) or source.resolve().name,
+        "source": own_name(fields) or source.resolve().name,
     }
-    if labels is None and config.num_classes in DATA_SETS:
-        name, file_name = DATA_SETS[config.num_classes]
-        labels = asset_labels(file_name)
-        provenance["labels"] = f"{name}, assumed of {len(labels)} classes without names"
+    if labels is None and not named:
+        labels, origin = assumed_names(config.num_classes, source, fields)
+        provenance |= origin
     preprocessing = _read_preprocessing(source, convert, config, value_range)
     if faults := _size_faults(preprocessing, config):
         raise CheckpointError(f"{source}: {faults[0]}")
@@ -201,50 +198,6 @@ def import_checkpoint(
         tensors=tensors,
     )
     return LoadedModel(architecture, config, preprocessing, file)
-
-
-def _name_of(fields: Mapping[str, Any]) -> str:
-    """Return what a checkpoint calls itself, empty if it does not."""
-    name = fields.get("_name_or_path")
-    return listed([name]) if isinstance(name, str) and name else ""
-
-
-def read_labels(labels: str | Path | Sequence[str], count: int) -> list[str]:
-    """Return class names: a sequence, a text file with one a line, or JSON (a list, or index -> name).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        Unless there are `count` of them, all texts.
-    """
-    if isinstance(labels, str | Path):
-        origin, names = str(labels), _read_names(Path(labels))
-    else:
-        origin, names = "labels", list(labels)
-    if len(names) != count or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{origin}: expected {count} class names (texts), got {len(names)} values")
-    return names
-
-
-def _read_names(path: Path) -> list[str]:
-    try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix != ".json":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        values = json.loads(text)
-        return values if isinstance(values, list) else names_in_order(values)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: expected class names, one a line or (.json) as JSON: {reason(error)}"
-        ) from error
-
-
-def asset_labels(file_name: str) -> list[str]:
-    """Return the class names of a data set in the order of its published models."""
-    text = resources.files("qora_vision").joinpath("assets", file_name).read_text(encoding="utf-8")
-    return text.splitlines()
 
 
 def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, Any], Checkpoint]:
@@ -349,11 +302,13 @@ def _read_processor(source: Path) -> Mapping[str, Any] | None:
             continue
         fields = read_json(path)
         if name == NESTED_PROCESSOR_FILE:
-            fields = fields.get("video_processor")
-            if fields is not None and not isinstance(fields, dict):
-                raise CheckpointError(f"{path}: video_processor must be an object, got {shown(fields)}")
-        if fields is not None:
-            return fields
+            nested = fields.get("video_processor")
+            if nested is None:
+                continue
+            if not isinstance(nested, dict):
+                raise CheckpointError(f"{path}: video_processor must be an object, got {shown(nested)}")
+            return nested
+        return fields
     return None
 
 

@@ -118,6 +118,7 @@ def load(
         value_range=value_range,
         threads=threads or 0,
         progress=progress,
+        named=names is not None,
     )
     model = with_labels(model, names)
     if sources is not None:
