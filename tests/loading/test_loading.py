@@ -22,6 +22,7 @@ from vivit_cases import (
 
 import qora_vision
 from qora_vision import CheckpointError, VideoClassifier
+from qora_vision.errors import QoraVisionWarning
 
 CLASSES = ["fold", "hop", "juggle", "knit", "row", "skate", "stir", "sweep", "tap", "wave", "yawn"]
 QUERY = "vivit.encoder.layer.0.attention.attention.query.weight"
@@ -109,7 +110,7 @@ def test_both_spellings_of_one_tensor_are_one_too_many(tmp_path: Path) -> None:
         ({"hidden_size": "18"}, "hidden_size must be of type int, got '18'"),
         ({"hidden_size": 20}, "embed_dim 20 is no multiple of num_heads 3"),
         ({"num_hidden_layers": 10**9}, "depth must be at most 1000"),
-        ({"num_hidden_layers": -1}, "depth must be a positive integer"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be a positive integer"),
         ({"num_hidden_layers": 3}, "missing tensors: vivit.encoder.layer.2.layernorm_before.weight, "),
         ({"num_hidden_layers": 1}, "unexpected tensors: vivit.encoder.layer.1."),
         ({"tubelet_size": [2, 16]}, "tubelet_size must be 3 positive integers"),
@@ -295,9 +296,18 @@ def test_400_classes_without_names_are_those_of_kinetics(tmp_path: Path, named: 
         "classifier.bias": np.zeros(400, np.float32),
     }
     generic = {str(i): f"LABEL_{i}" for i in range(400)}
-    clf = qora_vision.load(write_checkpoint(tmp_path, tensors, {"id2label": generic if named else None}))
-    assert clf.labels == KINETICS
-    assert "assumed" in clf.provenance["labels"]
+    fields = {"id2label": generic if named else None}
+    known = write_checkpoint(tmp_path / "vivit-k400", tensors, fields)
+    for directory in (known, write_checkpoint(tmp_path / "vivit", tensors, fields)):
+        if directory != known:
+            with pytest.warns(QoraVisionWarning, match="400 classes have no names, and nothing says"):
+                clf = qora_vision.load(directory)
+            assert clf.labels == [f"class {i}" for i in range(400)] and "labels" not in clf.provenance
+            (directory / "README.md").write_text("Fine-tuned on Kinetics.")
+        with pytest.warns(QoraVisionWarning, match="those of Kinetics-400 are assumed"):
+            clf = qora_vision.load(directory)
+        assert clf.labels == KINETICS
+        assert "assumed" in clf.provenance["labels"]
 
 
 def test_other_numbers_of_classes_stay_without_names(tmp_path: Path) -> None:

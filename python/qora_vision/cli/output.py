@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +23,11 @@ def print_note(note: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON on stdout, at once: who reads the pipe need not wait for more."""
-    print(json.dumps(value, default=_plain), flush=True)
+    try:
+        text = json.dumps(value, default=_plain, allow_nan=False)
+    except ValueError:  # JSON has no word for them
+        text = json.dumps(_without_nan(value), allow_nan=False)
+    print(text, flush=True)
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -59,6 +64,17 @@ def format_seconds(seconds: float) -> str:
 def count_of(number: int, noun: str) -> str:
     """Format a number with its noun in singular or plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _without_nan(value: Any) -> Any:
+    """Turn NaN and infinity, wherever they are, into null."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -9,19 +9,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, shown
+from qora_vision.loading.class_names import assumed_names, names_of, own_name
 from qora_vision.loading.conversion import CheckpointTensors, find_sources, is_there, spellings_of
-from qora_vision.loading.labels import DATA_SETS, asset_labels
-from qora_vision.loading.model import LoadedModel, size_faults
+from qora_vision.loading.model import LoadedModel, check_extent, size_faults
 from qora_vision.loading.options import LoadOptions, ValueRange
 from qora_vision.models.base import Config, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
-from qora_vision.weights.config_fields import labels_of, scoring_of
+from qora_vision.weights.config_fields import scoring_of
 from qora_vision.weights.format import ModelFile
 
-PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+# In the order in which transformers 5 looks at them; the first counts if it holds a "video_processor".
+NESTED_PROCESSOR_FILE = "processor_config.json"
+PROCESSOR_FILES = (NESTED_PROCESSOR_FILE, "video_preprocessor_config.json", "preprocessor_config.json")
 
 
 def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
@@ -38,22 +40,18 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
         If it cannot be read.
     """
     architecture, convert, fields, checkpoint = _open_source(source)
-    labels = labels_of(fields)
     config = _read_config(convert, fields, checkpoint, source)
-    if labels is not None and len(labels) != config.num_classes:
-        raise CheckpointError(
-            f"{source}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
-        )
+    named = options.labels_given
+    labels = None if named else names_of(fields, config.num_classes, source)
     from importlib.metadata import version  # slow to import, and needed by conversions alone
 
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
-        "source": str(fields.get("_name_or_path") or source.resolve().name),
+        "source": own_name(fields) or source.resolve().name,
     }
-    if labels is None and config.num_classes in DATA_SETS:
-        name, file_name = DATA_SETS[config.num_classes]
-        labels = asset_labels(file_name)
-        provenance["labels"] = f"{name}, assumed of {len(labels)} classes without names"
+    if labels is None and not named:
+        labels, origin = assumed_names(config.num_classes, source, fields)
+        provenance |= origin
     preprocessing = _read_preprocessing(source, convert, config, options.checkpoint_value_range)
     if faults := size_faults(preprocessing, config):
         raise CheckpointError(f"{source}: {faults[0]}")
@@ -102,7 +100,7 @@ def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, A
             raise CheckpointError(f"{source}: {error}") from error
         if original is not None:
             return architecture, convert, original, checkpoint
-    names = ", ".join(sorted(opened)[:6])
+    names = listed(sorted(opened)[:6])
     raise CheckpointError(
         f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
         "checkpoint of Hugging Face is loaded as a directory with config.json"
@@ -120,7 +118,8 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
             return entry
     known = ", ".join(entry.hf_model_type for entry in ARCHITECTURES)
     raise CheckpointError(
-        f"{directory}: config.json has model_type {model_type!r}, which is not supported (supported: {known})"
+        f"{directory}: config.json has model_type {shown(model_type)}, which is not supported "
+        f"(supported: {known})"
     )
 
 
@@ -135,8 +134,10 @@ def _read_config(
         )
     try:
         config: Config = convert.read_config(fields, head.shape(checkpoint)[0])
-    except (IndexError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        check_extent(config)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
+        raise CheckpointError(f"{source}: {where}{error}") from error
     return config
 
 
@@ -145,15 +146,38 @@ def _read_preprocessing(
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
     protocol = convert.protocol(config)
-    path = next((source / name for name in PROCESSOR_FILES if (source / name).exists()), None)
+    found = _read_processor(source)
+    try:
+        # Sizes that no preprocessing has are the config's mistake.
+        Preprocessing(num_frames=config.num_frames, stride=protocol.stride)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
     preprocessing = Preprocessing.from_hf(
-        protocol.processor if path is None else read_json(path),
+        protocol.processor if found is None else found,
         num_frames=config.num_frames,
         sampling=protocol.sampling,
         stride=protocol.stride,
         value_range=value_range,
         default_processor=protocol.processor["image_processor_type"],
     )
-    if path is None and protocol.resize_rule is not None:
+    if found is None and protocol.resize_rule is not None:
         preprocessing = replace(preprocessing, resize_rule=protocol.resize_rule)
     return preprocessing
+
+
+def _read_processor(source: Path) -> Mapping[str, Any] | None:
+    """Return the processor that `AutoVideoProcessor` of transformers 5 finds, None where there is none."""
+    for name in PROCESSOR_FILES:
+        path = source / name
+        if not path.exists():
+            continue
+        fields = read_json(path)
+        if name == NESTED_PROCESSOR_FILE:
+            nested = fields.get("video_processor")
+            if nested is None:
+                continue
+            if not isinstance(nested, dict):
+                raise CheckpointError(f"{path}: video_processor must be an object, got {shown(nested)}")
+            return nested
+        return fields
+    return None

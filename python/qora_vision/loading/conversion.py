@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qora_vision.engine.ops import quantize
 from qora_vision.engine.tensors import KINDS, Tensor
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.loading.options import LoadOptions, Weights
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
@@ -145,7 +145,7 @@ class CheckpointTensors(TensorStream):
             try:
                 yield store(block, spec, self._weights, self._options.threads or 0)
             except ValueError as error:
-                theirs = ", ".join(map(repr, source.names))
+                theirs = ", ".join(map(shown, source.names))
                 raise CheckpointError(f"{self._checkpoint.path}: tensor {theirs}: {error}") from error
         for theirs in source.names:
             self._checkpoint.release(theirs)
@@ -153,13 +153,18 @@ class CheckpointTensors(TensorStream):
 
 def name_faults(what: str, names: Collection[str]) -> list[str]:
     """Put names of tensors in a sentence, if there are any."""
-    return [f"{what} tensors: {', '.join(names)}"] if names else []
+    return [f"{what} tensors: {listed(names)}"] if names else []
 
 
 def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
     """Compare shapes as they are with shapes as they should be."""
     return name_faults(
-        "misshapen", [f"{name} is {shape} instead of {due}" for name, shape, due in tensors if shape != due]
+        "misshapen",
+        [
+            f"{listed([name])} is {shown(shape)} instead of {shown(due)}"
+            for name, shape, due in tensors
+            if shape != due
+        ],
     )
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qora_vision.engine.ops import num_threads
 from qora_vision.engine.tensors import QuantizedTensor
-from qora_vision.errors import ModelFileError
+from qora_vision.errors import ModelFileError, shown
+from qora_vision.loading.class_names import read_labels
 from qora_vision.loading.conversion import name_faults, shape_faults
 from qora_vision.models.base import Config, config_from_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.format import ModelFile, read_model
+
+# Of a clip, or of its tokens: far more than the largest models have, and still within memory.
+_MAX_VALUES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,14 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     if architecture is None:
         known = ", ".join(entry.name for entry in ARCHITECTURES)
         raise ModelFileError(
-            f"{source}: this version does not know the architecture {file.architecture!r} (it knows {known})"
+            f"{source}: this version does not know the architecture {shown(file.architecture)} "
+            f"(it knows {known})"
         )
     if file.preprocessing is None:
         raise ModelFileError(f"{source}: it has no preprocessing, which {file.architecture} needs")
     try:
         config: Config = config_from_dict(architecture.config, file.config)
+        check_extent(config)
         preprocessing = Preprocessing.from_dict(file.preprocessing)
     except ValueError as error:
         raise ModelFileError(f"{source}: {error}") from error
@@ -67,6 +75,23 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
     # In the order of the specs whatever that of the file: saving a model again gives the same bytes.
     return LoadedModel(architecture, config, preprocessing, replace(file, tensors=present))
+
+
+def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -> LoadedModel:
+    """Return the model with other class names, where there are any; raises like `read_labels`."""
+    if labels is None:
+        return model
+    return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
+
+
+def check_extent(config: Config) -> None:
+    """Refuse sizes for which tables of positions alone would take all memory."""
+    tokens, values = config.num_tubelets, math.prod(config.clip_shape)
+    if tokens * config.embed_dim > _MAX_VALUES or values > _MAX_VALUES:
+        raise ValueError(
+            f"clips of {config.clip_shape} in {tokens} tubelets of {config.embed_dim} channels are "
+            "larger than any model's: num_frames, image_size, patch_size or hidden_size is wrong"
+        )
 
 
 def size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:

@@ -17,7 +17,8 @@ class LoadOptions:
     """How a model is to be loaded; `qora_vision.load` documents the fields.
 
     A `.qora-vision` file has precision and value range decided: for it, None is the only choice that always
-    fits. For a checkpoint, None means "q4" and "original".
+    fits. For a checkpoint, None means "q4" and "original". `labels_given`: the caller replaces the names of
+    the classes, so that wrong ones in a checkpoint do not matter.
 
     Raises
     ------
@@ -29,6 +30,7 @@ class LoadOptions:
     value_range: ValueRange | None = None
     threads: int | None = None
     progress: Progress | None = None
+    labels_given: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (

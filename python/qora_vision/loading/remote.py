@@ -57,6 +57,7 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         return convert()
+    options = replace(options, labels_given=False)  # the cache keeps the names that the model has
     model = _kept(cache, cache.file_of(reference, listing.commit, _precision(options)), convert)
     cache.remember(reference, listing.commit)
     return model
@@ -98,6 +99,7 @@ def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         with cache.locked(folder):
             return convert()
+    options = replace(options, labels_given=False)  # the cache keeps the names that the model has
     model = _kept(cache, cache.file_of(url.reference, url.key, _precision(options)), convert)
     shutil.rmtree(folder, ignore_errors=True)
     return model

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints,
 import numpy as np
 
 from qora_vision.engine.ops import FloatArray
-from qora_vision.errors import VideoError
+from qora_vision.errors import VideoError, listed, shown
 from qora_vision.nn.layers import TensorSpec
 
 
@@ -103,7 +103,7 @@ def check_fields(architecture: str, config: Any) -> None:
     for field in dataclasses.fields(config):
         name, kind, value = field.name, kinds[field.name], getattr(config, field.name)
         if not _fits(value, kind):
-            raise ValueError(f"{architecture}: {name} must be {_describe(kind)}, got {value!r}")
+            raise ValueError(f"{architecture}: {name} must be {_describe(kind)}, got {shown(value)}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -145,7 +145,7 @@ def config_from_dict(kind: type[Any], fields: dict[str, Any]) -> Any:
     """
     names = {field.name for field in dataclasses.fields(kind)}
     if fields.keys() != names:
-        raise ValueError(f"expected the config fields {sorted(names)}, got {sorted(fields)}")
+        raise ValueError(f"expected the config fields {listed(sorted(names))}; got {listed(sorted(fields))}")
     return kind(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from qora_vision.engine.ops import Compute, Engine
 from qora_vision.loading.calibration import calibrate as calibrate_model
-from qora_vision.loading.labels import with_labels
+from qora_vision.loading.model import with_labels
 from qora_vision.loading.options import LoadOptions, Progress, ValueRange, Weights
 from qora_vision.loading.resolve import load_network
 from qora_vision.models.registry import ARCHITECTURES
@@ -83,7 +83,7 @@ def load(
         If an argument is invalid.
     """
     engine = Engine(compute, threads=threads)
-    options = LoadOptions(weights, value_range, threads, progress)
+    options = LoadOptions(weights, value_range, threads, progress, labels_given=labels is not None)
     # What is wrong with a clip's path shows before any work.
     clips = None if calibrate is None else _clips_of(calibrate)
     names = labels if isinstance(labels, Sequence | None) else Path(labels)

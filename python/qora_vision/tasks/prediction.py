@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qora_vision.errors import ModelFileError
 from qora_vision.weights.format import Scoring
 
 
@@ -108,7 +109,17 @@ class Classes:
         """Pick the `top_k` classes of largest logit, of those with a score of at least `min_score`.
 
         Of equal logits the smaller index comes first.
+
+        Raises
+        ------
+        ModelFileError
+            If a logit is NaN or infinite: weights that are finite, but out of all proportion, give such.
         """
+        if not np.isfinite(logits).all():
+            raise ModelFileError(
+                "the model computes NaN or infinity, expected numbers: its weights are out of proportion; "
+                "convert it again from sound weights"
+            )
         order = np.argsort(-logits, kind="stable")[:top_k]
         scores = scores_of(logits, self.scoring)
         if min_score is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.video.resize import ResizeRule
 
 ValueRange = Literal["original", "hf"]
@@ -55,7 +55,7 @@ def read_hf_config(
 ) -> dict[str, Any]:
     """Fields of a `Preprocessing` that a processor configuration determines; see `Preprocessing.from_hf`."""
     if value_range not in get_args(ValueRange):
-        raise ValueError(f'value_range must be "original" or "hf", got {value_range!r}')
+        raise ValueError(f'value_range must be "original" or "hf", got {shown(value_range)}')
     if not isinstance(config, Mapping):
         raise _error("", config, "a JSON object")
     family, rule = _processor(config, default_processor)
@@ -84,7 +84,7 @@ def read_hf_config(
 
 def _error(key: str, found: object, expected: str) -> CheckpointError:
     where = f"preprocessor_config.json: {key}" if key else "preprocessor_config.json"
-    return CheckpointError(f"{where} is {found!r}; expected {expected}")
+    return CheckpointError(f"{where} is {shown(found)}; expected {expected}")
 
 
 def _processor(config: Mapping[str, Any], default: str | None) -> tuple[_Family, ResizeRule]:
@@ -107,7 +107,9 @@ def _get(config: Mapping[str, Any], key: str, default: Any) -> Any:
 
 
 def _switch(config: Mapping[str, Any], key: str, *, default: bool = True) -> bool:
-    value = _get(config, key, default)
+    value = config.get(key, default)
+    if value is None:  # not the default: the processors of transformers 5 take it for false
+        return False
     if not isinstance(value, bool):
         raise _error(key, value, "true or false")
     return value
@@ -164,7 +166,7 @@ def _number(config: Mapping[str, Any], key: str, default: float) -> float:
     value = _get(config, key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _error(key, value, "a number")
-    return float(value)
+    return _float(key, value)
 
 
 def _triple(
@@ -178,4 +180,11 @@ def _triple(
     )
     if not numbers or len(values) != 3:
         raise _error(key, values, "a number or one for each of the 3 channels")
-    return float(values[0]), float(values[1]), float(values[2])
+    return _float(key, values[0]), _float(key, values[1]), _float(key, values[2])
+
+
+def _float(key: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise _error(key, value, "a number that fits into a float") from None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qora_vision.errors import CheckpointError, ModelFileError, VideoError
+from qora_vision.errors import CheckpointError, ModelFileError, VideoError, listed, shown
 from qora_vision.video.hf_config import ValueRange, read_hf_config
 from qora_vision.video.resize import RESAMPLES, RESIZE_RULES, Resample, ResizeRule, lookup, resize
 from qora_vision.video.sampling import SAMPLINGS, Sampling
@@ -77,18 +77,21 @@ class Preprocessing:
             _check_pair("crop", self.crop)
         _check_number("rescale_factor", self.rescale_factor)
         if not isinstance(self.offset, bool):
-            raise ValueError(f"offset must be true or false, got {self.offset!r}")
+            raise ValueError(f"offset must be true or false, got {shown(self.offset)}")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std must be given together")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is None:
                 continue
             if not isinstance(values, tuple) or len(values) != 3:
-                raise ValueError(f"{name} must have 3 numbers, got {values!r}")
+                raise ValueError(f"{name} must have 3 numbers, got {shown(values)}")
             for value in values:
                 _check_number(name, value)
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError(f"std must be positive, got {self.std}")
+            raise ValueError(f"std must be positive, got {shown(self.std)}")
+        with np.errstate(all="ignore"):
+            if not np.isfinite(self.value_table()).all():
+                raise ValueError("rescale_factor, mean and std would make pixels NaN or infinite")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; `from_dict` gives back an equal object."""
@@ -106,14 +109,14 @@ class Preprocessing:
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, Mapping) or fields.keys() != names:
-            found = sorted(fields) if isinstance(fields, Mapping) else fields
-            raise ModelFileError(f"preprocessing must have the fields {sorted(names)}, got {found}")
+            found = listed(fields) if isinstance(fields, Mapping) else shown(fields)
+            raise ModelFileError(f"preprocessing must have the fields {listed(sorted(names))}; got {found}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
         }
         try:
             return cls(**values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"preprocessing: {error}") from error
 
     @classmethod
@@ -129,8 +132,8 @@ class Preprocessing:
     ) -> Preprocessing:
         """Read the contents of a Hugging Face `preprocessor_config.json`.
 
-        Missing keys and nulls take the defaults of the processor class that the file names; docs/video.md
-        lists them.
+        Missing keys take the defaults of the processor class that the file names, and so do nulls except of
+        switches, which they turn off as in transformers 5; docs/video.md lists them.
 
         Parameters
         ----------
@@ -154,9 +157,8 @@ class Preprocessing:
             If one of the keyword arguments is invalid.
         """
         fields = read_hf_config(config, value_range, default_processor)
-        cls(
-            num_frames=num_frames, sampling=sampling, stride=stride
-        )  # the caller's mistakes are not the file's
+        # The caller's mistakes are not the file's.
+        cls(num_frames=num_frames, sampling=sampling, stride=stride)
         try:
             return cls(num_frames=num_frames, sampling=sampling, stride=stride, **fields)
         except ValueError as error:
@@ -319,7 +321,7 @@ class Preprocessing:
         """Place a view in the resized frame: (top, left, height, width), outside where that is too small."""
         position = SPATIAL_VIEWS // 2 if view == "center" else view
         if isinstance(position, bool) or position not in range(SPATIAL_VIEWS):
-            raise ValueError(f'crop must be "center", 0, 1 or 2, got {view!r}')
+            raise ValueError(f'crop must be "center", 0, 1 or 2, got {shown(view)}')
         if self.crop is None:
             if position != SPATIAL_VIEWS // 2:
                 raise ValueError("spatial views need a crop, and this preprocessing has none")
@@ -375,23 +377,23 @@ def _cut(region: Frame, box: _Box) -> Frame:
 
 def _check_int(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_SIDE:
-        raise ValueError(f"{name} must be an integer from 1 to {_LARGEST_SIDE}, got {value!r}")
+        raise ValueError(f"{name} must be an integer from 1 to {_LARGEST_SIDE}, got {shown(value)}")
 
 
 def _check_pair(name: str, value: object) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise ValueError(f"{name} must be a height and a width, got {value!r}")
+        raise ValueError(f"{name} must be a height and a width, got {shown(value)}")
     for side in value:
         _check_int(name, side)
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
 
 
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
     if name == "rescale_factor" and value <= 0:
-        raise ValueError(f"rescale_factor must be positive, got {value!r}")
+        raise ValueError(f"rescale_factor must be positive, got {shown(value)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, reason, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.flax_file import read_flax_file
 from qora_vision.weights.npz_file import read_npz_file
@@ -31,7 +31,11 @@ FLAX_SUFFIXES = (".msgpack",)
 NUMPY_SUFFIXES = (".npz",)
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
+# What wrappers of training put before every name: compiling, running in parallel, Lightning, mmaction.
+WRAPPER_PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.")
+
 _MAX_JSON = 100_000_000
+_MAX_FILE_NAME = 200
 
 
 class Checkpoint:
@@ -86,20 +90,26 @@ class Checkpoint:
         try:
             return tensor.read()
         except CheckpointError as error:
-            raise CheckpointError(f"{tensor.storage.file.path}: tensor {name!r}: {error}") from error
+            raise CheckpointError(f"{tensor.storage.file.path}: tensor {shown(name)}: {error}") from error
 
     def release(self, name: str) -> None:
         """Let go of the memory pages behind a tensor, to keep the peak low; it can be read again."""
         self._find(name).release()
 
     def without_prefixes(self, prefixes: Sequence[str]) -> Checkpoint:
-        """Return the same tensors under their names without any of the prefixes, however many stand there.
+        """Return the same tensors under their names without any prefix, however many stand there.
+
+        Parameters
+        ----------
+        prefixes
+            Of one model, beside `WRAPPER_PREFIXES`.
 
         Raises
         ------
         CheckpointError
             If two tensors would have one name.
         """
+        prefixes = (*WRAPPER_PREFIXES, *prefixes)
         tensors: dict[str, StoredTensor] = {}
         for name, tensor in self._tensors.items():
             plain = name
@@ -107,7 +117,8 @@ class Checkpoint:
                 plain = plain.removeprefix(prefix)
             if plain in tensors:
                 raise CheckpointError(
-                    f"{self.path}: it has {plain!r} twice, under different prefixes ({', '.join(prefixes)})"
+                    f"{self.path}: it has {shown(plain)} twice, under different prefixes "
+                    f"({', '.join(prefixes)})"
                 )
             tensors[plain] = tensor
         return Checkpoint(self.path, tensors)
@@ -116,7 +127,7 @@ class Checkpoint:
         try:
             return self._tensors[name]
         except KeyError:
-            raise CheckpointError(f"{self.path}: there is no tensor {name!r}") from None
+            raise CheckpointError(f"{self.path}: there is no tensor {shown(name)}") from None
 
 
 def is_checkpoint_file(path: Path) -> bool:
@@ -175,7 +186,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     except RecursionError as error:
         raise CheckpointError(f"{path}: not usable JSON: it is nested too deeply") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+        raise CheckpointError(f"{path}: not valid JSON: {reason(error)}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
@@ -190,8 +201,8 @@ def _find_file(directory: Path) -> Path:
         if len(originals) == 1:
             return originals[0]
     present = sorted(entry.name for entry in directory.iterdir())
-    shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-    raise CheckpointError(f"{directory}: found none of {', '.join(FILE_NAMES)}; the directory holds {shown}")
+    found = listed(present, 8) or "nothing"
+    raise CheckpointError(f"{directory}: found none of {', '.join(FILE_NAMES)}; the directory holds {found}")
 
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
@@ -225,23 +236,29 @@ def _read_safetensors(file: MappedFile) -> dict[str, StoredTensor]:
 def _open_shards(index: Path) -> dict[str, StoredTensor]:
     """Open every shard of an index; missing shards and missing tensors are all named at once."""
     try:
-        listed = parse_json(index.read_bytes())
+        content = parse_json(index.read_bytes())
     except ValueError as error:
-        raise CheckpointError(f"{index}: not valid JSON: {error}") from error
-    weight_map = listed.get("weight_map") if isinstance(listed, dict) else None
+        raise CheckpointError(f"{index}: not valid JSON: {reason(error)}") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not all(_is_plain_name(name) for name in weight_map.values()):
         raise CheckpointError(f"{index}: its weight_map does not map tensors to names of files beside it")
     shards = sorted(set(weight_map.values()))
-    missing = [name for name in shards if not (index.parent / name).exists()]
+    missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
-        raise CheckpointError(f"{index}: missing shards: {', '.join(missing)}; download the checkpoint again")
+        raise CheckpointError(f"{index}: missing shards: {listed(missing)}; download the checkpoint again")
     opened = {name: _open_file(index.parent / name) for name in shards}
-    absent = [f"{name} (in {shard})" for name, shard in weight_map.items() if name not in opened[shard]]
+    absent = [
+        f"{listed([name])} (in {listed([shard])})"
+        for name, shard in weight_map.items()
+        if name not in opened[shard]
+    ]
     if absent:
-        raise CheckpointError(f"{index}: tensors listed but not in their shards: {', '.join(absent)}")
+        raise CheckpointError(f"{index}: tensors listed but not in their shards: {listed(absent)}")
     return {name: opened[shard][name] for name, shard in weight_map.items()}
 
 
 def _is_plain_name(name: Any) -> bool:
     """Whether it names a file in the same directory: an index must not lead anywhere else."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_FILE_NAME:
+        return False
+    return name not in (".", "..") and not set(name) & set("/\\:\0") and name.isprintable()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from qora_vision.engine.ops import Activation
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.format import Scoring
 
 _T = TypeVar("_T")
+_TOO_LARGE = 2**31
 
 # Spellings of the tanh form agree to 2e-7; "gelu" is the definition with erf.
 ACTIVATIONS: dict[str, Activation] = {
@@ -45,9 +46,10 @@ class ClipProtocol:
     resize_rule: Literal["plain"] | None = None
 
 
-def count_blocks(checkpoint: Checkpoint) -> int:
+def count_blocks(checkpoint: Checkpoint, prefix: str = "blocks.") -> int:
     """Return how many blocks a checkpoint with names like `blocks.3.norm1.weight` has."""
-    numbers = [int(match[1]) for name in checkpoint if (match := re.match(r"blocks\.(\d{1,4})\.", name))]
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,4})\.")
+    numbers = [int(match[1]) for name in checkpoint if (match := pattern.match(name))]
     return max(numbers, default=-1) + 1
 
 
@@ -57,14 +59,17 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
     Raises
     ------
     CheckpointError
-        If it is of another type; integers pass for floats.
+        If it is of another type (integers pass for floats), or a number that is no size.
     """
     value = fields.get(name)
     if value is None:
         return default
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {value!r}")
+        raise CheckpointError(f"config.json: {name} must be of type {kind.__name__}, got {shown(value)}")
+    if kind in (int, float) and not 0 < cast(float, value) < _TOO_LARGE:
+        what = "a positive integer" if kind is int else "a positive number"
+        raise CheckpointError(f"config.json: {name} must be {what} below 2**31, got {shown(value)}")
     return cast(_T, value)
 
 
@@ -72,6 +77,8 @@ def read_size(fields: Mapping[str, Any], name: str, default: int) -> tuple[int, 
     """Return (height, width) from a field that holds one number or both; `CheckpointError` otherwise."""
     value = fields.get(name)
     if isinstance(value, list) and len(value) == 2:
+        if not all(type(side) is int and 0 < side < _TOO_LARGE for side in value):
+            raise CheckpointError(f"config.json: {name} must be 2 positive integers, got {shown(value)}")
         height, width = value
         return height, width
     side = read_field(fields, name, int, default)
@@ -82,7 +89,7 @@ def activation_of(name: str) -> Activation:
     """Return our name of `hidden_act`; `CheckpointError` if it is none that we compute."""
     if name not in ACTIVATIONS:
         raise CheckpointError(
-            f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
+            f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {shown(name)}"
         )
     return ACTIVATIONS[name]
 
@@ -130,6 +137,16 @@ def names_in_order(names: Any) -> list[str]:
     if not isinstance(names, dict) or names.keys() != {str(i) for i in range(len(names))}:
         raise ValueError("expected an object that maps 0, 1, ... without gaps to class names")
     labels = [names[str(i)] for i in range(len(names))]
-    if not all(isinstance(label, str) for label in labels):
-        raise ValueError("a class name is no text")
+    wrong = [label for label in labels if not isinstance(label, str) or not _is_text(label)]
+    if wrong:
+        raise ValueError(f"a class name is no text: {shown(wrong[0])}")
     return labels
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written: JSON can spell halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

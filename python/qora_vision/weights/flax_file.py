@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, reason, shown
 from qora_vision.files.mapped import MappedFile
+from qora_vision.weights.safetensors_file import MAX_DIMENSIONS
 from qora_vision.weights.stored_tensor import PiecewiseTensor, Storage, StoredTensor
 
 # Where scenic keeps the parameters: a bare optimizer (pre-Linen names one level deeper), or a train state.
@@ -27,6 +28,8 @@ PARAMETER_PATHS = (
 
 _CHUNKED = "__msgpack_chunked_array__"
 _MAX_DEPTH = 64
+# A path is written out for every array below it.
+_MAX_NAME = 1024
 _ARRAY, _SCALAR = 1, 3  # extension types; 2 is a complex number
 _DTYPES = {
     "float64": "F64",
@@ -76,7 +79,7 @@ def read_flax_file(file: MappedFile) -> dict[str, StoredTensor]:
     try:
         tree = reader.value()
     except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"no msgpack of flax, or damaged: {error}") from error
+        raise CheckpointError(f"no msgpack of flax, or damaged: {reason(error)}") from error
     if not reader.at_end() or not isinstance(tree, dict):
         raise CheckpointError("no msgpack of flax: expected one map, the train state, and nothing after it")
     for path in PARAMETER_PATHS:
@@ -85,7 +88,7 @@ def read_flax_file(file: MappedFile) -> dict[str, StoredTensor]:
             node = node.get(name) if isinstance(node, dict) else None
         if isinstance(node, dict) and node:
             return dict(_parameters(file, node, ""))
-    found = ", ".join(map(str, list(tree)[:8])) or "nothing"
+    found = listed(tree, 8) or "nothing"
     raise CheckpointError(f"no parameters at optimizer/target or params; the file holds {found}")
 
 
@@ -99,25 +102,27 @@ def _parameters(file: MappedFile, node: dict[Any, Any], prefix: str) -> Iterator
         elif isinstance(value, _Extension) and value.kind in (_ARRAY, _SCALAR):
             yield path, _array(file, value, path)
         elif value is not None:
-            raise CheckpointError(f"{path!r} is no array")
+            raise CheckpointError(f"{shown(path)} is no array")
 
 
 def _array(file: MappedFile, extension: _Extension, path: str) -> StoredTensor:
     reader = _Reader(file, extension.offset, extension.offset + extension.nbytes)
     value = reader.value()
     match value:
-        case [list(shape), str() | _Bytes() as dtype, _Bytes() as data] if all(
-            type(n) is int and n >= 0 for n in shape
+        case [list(shape), str() | _Bytes() as dtype, _Bytes() as data] if (
+            all(type(n) is int and n >= 0 for n in shape) and len(shape) <= MAX_DIMENSIONS
         ):
             name = dtype if isinstance(dtype, str) else reader.text(dtype)
         case _:
-            raise CheckpointError(f"{path!r}: expected an array as [shape, type, bytes]")
+            raise CheckpointError(f"{shown(path)}: expected an array as [shape, type, bytes]")
     if name not in _DTYPES:
-        raise CheckpointError(f"{path!r}: the type {name!r} is not supported: expected {', '.join(_DTYPES)}")
+        raise CheckpointError(
+            f"{shown(path)}: the type {shown(name)} is not supported: expected {', '.join(_DTYPES)}"
+        )
     tensor = StoredTensor(Storage(file, data.offset, data.nbytes, data.nbytes), _DTYPES[name], tuple(shape))
     if tensor.nbytes != data.nbytes:
         raise CheckpointError(
-            f"{path!r} has {data.nbytes} bytes, which is not {name} of shape {tuple(shape)}"
+            f"{shown(path)} has {data.nbytes} bytes, which is not {name} of shape {shown(tuple(shape))}"
         )
     return tensor
 
@@ -126,16 +131,20 @@ def _chunked(file: MappedFile, value: dict[Any, Any], path: str) -> StoredTensor
     """Put an array together that was cut into flat pieces."""
     pieces, sizes = _numbered(value.get("chunks")), _numbered(value.get("shape"))
     if pieces is None or sizes is None:
-        raise CheckpointError(f"{path!r}: expected an array in numbered pieces, with a numbered shape")
+        raise CheckpointError(f"{shown(path)}: expected an array in numbered pieces, with a numbered shape")
     if not pieces or not all(isinstance(piece, _Extension) and piece.kind == _ARRAY for piece in pieces):
-        raise CheckpointError(f"{path!r}: a piece of it is no array")
+        raise CheckpointError(f"{shown(path)}: a piece of it is no array")
     parts = [_array(file, piece, f"{path}[{i}]") for i, piece in enumerate(pieces)]
-    if not all(type(n) is int and n >= 0 for n in sizes) or math.prod(sizes) != sum(
-        math.prod(part.shape) for part in parts
+    if (
+        len(sizes) > MAX_DIMENSIONS
+        or not all(type(n) is int and n >= 0 for n in sizes)
+        or math.prod(sizes) != sum(math.prod(part.shape) for part in parts)
     ):
-        raise CheckpointError(f"{path!r}: its pieces do not make up an array of shape {tuple(sizes)}")
+        raise CheckpointError(
+            f"{shown(path)}: its pieces do not make up an array of shape {shown(tuple(sizes))}"
+        )
     if len({part.dtype for part in parts}) > 1:
-        raise CheckpointError(f"{path!r}: its pieces are of different types")
+        raise CheckpointError(f"{shown(path)}: its pieces are of different types")
     return PiecewiseTensor(parts, tuple(sizes))
 
 
@@ -222,7 +231,9 @@ class _Reader:
         for _ in range(count):
             name = self.value(depth + 1)
             if not isinstance(name, str | int) or name in result:
-                raise CheckpointError(f"a map of the file has the key {name!r} twice, or as no name")
+                raise CheckpointError(f"a map of the file has the key {shown(name)} twice, or as no name")
+            if isinstance(name, str) and len(name) > _MAX_NAME:
+                raise CheckpointError(f"a map of the file has a name of {len(name)} characters")
             result[name] = self.value(depth + 1)
         return result
 

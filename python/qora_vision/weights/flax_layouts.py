@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.weights.checkpoints import Checkpoint
 
 
@@ -57,7 +57,7 @@ class FlaxLayer:
         return values.reshape(shape)
 
     def _misfit(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
-        return CheckpointError(f"tensor {self.names[0]!r} is {theirs}: expected {expected}")
+        return CheckpointError(f"tensor {shown(self.names[0])} is {theirs}: expected {expected}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 import numpy as np
 
 from qora_vision.engine.tensors import GROUP_SIZE, KINDS
-from qora_vision.errors import ModelFileError
+from qora_vision.errors import ModelFileError, listed, reason, shown
 from qora_vision.weights.safetensors_file import (
     DTYPES,
     METADATA_KEY,
@@ -221,7 +221,7 @@ def _check_description(model: ModelDescription) -> None:
         raise ModelFileError("architecture must be a name")
     if model.quantization not in QUANTIZATIONS:
         raise ModelFileError(
-            f"quantization is {model.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}"
+            f"quantization is {shown(model.quantization)}: expected one of {', '.join(QUANTIZATIONS)}"
         )
     if model.labels is not None and not _is_list_of_names(model.labels):
         raise ModelFileError("labels must be a list of strings, or None")
@@ -239,6 +239,12 @@ def _check_description(model: ModelDescription) -> None:
         if not isinstance(value, dict):
             raise ModelFileError(f"{what} must be a dictionary, but it is {type(value).__name__}")
         _check_names(what, value)
+    for name, value in model.provenance.items():
+        if not isinstance(value, str | int | float | None):
+            raise ModelFileError(
+                f"provenance cannot be stored: {listed([name])} must be a text or a number, "
+                f"got {shown(value)}"
+            )
 
 
 def _check_names(what: str, value: Any) -> None:
@@ -246,7 +252,7 @@ def _check_names(what: str, value: Any) -> None:
     if isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise ModelFileError(f"{what} has the name {name!r}: names must be strings")
+                raise ModelFileError(f"{what} has the name {shown(name)}: names must be strings")
             _check_names(what, item)
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -263,7 +269,7 @@ def to_json(what: str, value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{what} cannot be stored as JSON: {error}") from error
+        raise ModelFileError(f"{what} cannot be stored as JSON: {reason(error)}") from error
     return text
 
 
@@ -297,13 +303,16 @@ def parse_model_header(buffer: mmap.mmap | bytes) -> ParsedHeader:
         provenance=_json(metadata, "provenance", dict),
         **(_version_2_fields(metadata) if version >= 2 else {}),
     )
+    _check_description(description)
     parts = _parts(metadata) if version >= 2 else ()
     checksums = _json(metadata, "checksums", dict)
     if checksums.keys() != header.entries.keys():
         raise ModelFileError("checksums and tensors do not have the same names")
+    if not all(isinstance(value, str) for value in checksums.values()):
+        raise ModelFileError("the header's checksums should be texts: crc32: and 8 digits")
     stored_parts = {PART_PREFIX + name for name in parts}
     if missing := stored_parts - header.entries.keys():
-        raise ModelFileError(f"missing parts: {', '.join(sorted(missing))}")
+        raise ModelFileError(f"missing parts: {listed(sorted(missing))}")
     weights = {name: entry for name, entry in header.entries.items() if name not in stored_parts}
     tensors = _tensor_infos(weights, _json(metadata, "quantized_tensors", dict))
     return ParsedHeader(version, description, header.entries, tensors, checksums, parts)
@@ -318,7 +327,7 @@ def _check_format(header: Header) -> int:
         )
     text = _text(header.metadata, "format_version")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ModelFileError(f"format_version {text!r} is not a number; the header is damaged")
+        raise ModelFileError(f"format_version {shown(text)} is not a number; the header is damaged")
     if int(text) > FORMAT_VERSION:
         raise ModelFileError(
             f"its format_version is {text}, but this version of qora-vision reads up to {FORMAT_VERSION}: "
@@ -345,10 +354,10 @@ def _tensor_infos(entries: Mapping[str, Entry], quantized: Mapping[str, Any]) ->
             infos[name] = TensorInfo(entry.dtype.lower(), entry.shape, entry.nbytes)
         else:
             raise ModelFileError(
-                f"tensor {name!r} has the type {entry.dtype}, which the format does not allow"
+                f"tensor {shown(name)} has the type {listed([entry.dtype])}, which the format does not allow"
             )
     if not infos.keys() >= quantized.keys():
-        raise ModelFileError(f"missing tensors: {', '.join(sorted(quantized.keys() - infos.keys()))}")
+        raise ModelFileError(f"missing tensors: {listed(sorted(quantized.keys() - infos.keys()))}")
     return infos
 
 
@@ -357,15 +366,15 @@ def _quantized_info(name: str, claim: Any, values: Entry, scales: Entry | None) 
     kind = claim.get("kind") if isinstance(claim, dict) else None
     shape = claim.get("shape") if isinstance(claim, dict) else None
     if scales is None or (kind, values.dtype, scales.dtype) not in _QUANTIZED_TYPES:
-        raise ModelFileError(f"the quantised tensor {name!r} is incomplete or of a wrong type")
+        raise ModelFileError(f"the quantised tensor {shown(name)} is incomplete or of a wrong type")
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-        raise ModelFileError(f"the quantised tensor {name!r} has a wrong shape")
+        raise ModelFileError(f"the quantised tensor {shown(name)} has a wrong shape")
     return TensorInfo(str(kind), tuple(shape), values.nbytes + scales.nbytes)
 
 
 def _text(metadata: Mapping[str, str], name: str) -> str:
     if name not in metadata:
-        raise ModelFileError(f"the header has no {name!r}")
+        raise ModelFileError(f"the header has no {shown(name)}")
     return metadata[name]
 
 
@@ -373,9 +382,9 @@ def _json(metadata: Mapping[str, str], name: str, kind: type[_T]) -> _T:
     try:
         value = parse_json(_text(metadata, name).encode())
     except ValueError as error:
-        raise ModelFileError(f"the header's {name!r} is wrong: {error}") from error
+        raise ModelFileError(f"the header's {shown(name)} is wrong: {reason(error)}") from error
     if not isinstance(value, kind):
-        raise ModelFileError(f"the header's {name!r} should be of type {kind.__name__}")
+        raise ModelFileError(f"the header's {shown(name)} should be of type {kind.__name__}")
     return value
 
 

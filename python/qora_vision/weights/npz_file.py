@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-import zipfile
+import io
+import math
+import tokenize
 from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, reason, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import StoredTensor
-from qora_vision.weights.zip_members import ZIP_ERRORS, list_members, member_storage
+from qora_vision.weights.zip_members import list_members, member_storage
 
 _DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "|u1": "U8"}
+# NumPy refuses headers of more than 10 000 characters.
+_MAX_HEADER = 1 << 14
+# What NumPy raises for headers that are wrong in one way or another: it parses them as Python's literals.
+_HEADER_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    SyntaxError,
+    EOFError,
+    tokenize.TokenError,
+)
 
 
 def read_npz_file(file: MappedFile) -> dict[str, StoredTensor]:
@@ -33,23 +49,30 @@ def read_npz_file(file: MappedFile) -> dict[str, StoredTensor]:
     tensors = {}
     for name, member in arrays.items():
         try:
-            with zipfile.ZipFile(file.path) as archive, archive.open(member) as stream:
-                shape, fortran, dtype = _read_header(stream)
-                begin = stream.tell()
-        except ZIP_ERRORS as error:
-            raise CheckpointError(f"{name!r} is damaged: {error}") from error
+            storage = member_storage(file, member)
+            stream = io.BytesIO(storage.start(_MAX_HEADER))
+            shape, fortran, dtype = _read_header(stream)
+            begin = stream.tell()
+        except _HEADER_ERRORS as error:
+            raise CheckpointError(f"{shown(name)} is damaged: {reason(error)}") from error
         if dtype.str not in _DTYPES:
-            raise CheckpointError(f"{name!r} is of type {dtype}: expected one of {', '.join(_DTYPES)}")
-        storage = member_storage(file, member)
+            raise CheckpointError(
+                f"{shown(name)} is of type {_shown_type(dtype)}: expected one of {', '.join(_DTYPES)}"
+            )
         strides = _fortran_strides(shape) if fortran else None
         # NumPy pads headers so that the values are aligned.
         tensor = StoredTensor(storage, _DTYPES[dtype.str], shape, strides, begin // dtype.itemsize)
         if begin % dtype.itemsize or storage.nbytes != begin + tensor.nbytes:
             raise CheckpointError(
-                f"{name!r} has {storage.nbytes - begin} bytes, not those of {dtype} {shape}"
+                f"{shown(name)} has {storage.nbytes - begin} bytes, not those of "
+                f"{_shown_type(dtype)} {shown(shape)}"
             )
         tensors[name.removesuffix(".npy")] = tensor
     return tensors
+
+
+def _shown_type(dtype: np.dtype[np.generic]) -> str:
+    return listed([str(dtype)])
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
@@ -62,4 +85,4 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.
 
 
 def _fortran_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(np.prod(shape[:axis], dtype=np.int64)) for axis in range(len(shape)))
+    return tuple(math.prod(shape[:axis]) for axis in range(len(shape)))

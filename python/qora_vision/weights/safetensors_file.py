@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from qora_vision.errors import reason, shown
+
 METADATA_KEY = "__metadata__"
 # The limit of the reference implementation.
 MAX_HEADER_BYTES = 100_000_000
@@ -70,7 +72,12 @@ def parse_json(text: bytes) -> Any:
         If the text is anything else, or nested too deeply.
     """
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -100,7 +107,7 @@ def parse_header(buffer: mmap.mmap | bytes) -> Header:
     try:
         fields = parse_json(raw[8:])
     except ValueError as error:
-        raise ContainerError(f"the header is not valid JSON: {error}") from error
+        raise ContainerError(f"the header is not valid JSON: {reason(error)}") from error
     metadata = fields.pop(METADATA_KEY, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ContainerError("the header's metadata does not map names to strings")
@@ -114,14 +121,17 @@ def _entry(name: str, value: Any, base: int) -> Entry:
     try:
         dtype, shape, (begin, end) = value["dtype"], value["shape"], value["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ContainerError(f"the header's entry for {name!r} lacks dtype, shape or data_offsets") from error
+        raise ContainerError(
+            f"the header's entry for {shown(name)} lacks dtype, shape or data_offsets"
+        ) from error
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in [*shape, begin, end]):
-        raise ContainerError(f"the header's entry for {name!r} has a wrong shape or offset")
+        raise ContainerError(f"the header's entry for {shown(name)} has a wrong shape or offset")
     if not isinstance(dtype, str) or len(shape) > MAX_DIMENSIONS:
-        raise ContainerError(f"the header's entry for {name!r} has a wrong dtype or too many dimensions")
+        raise ContainerError(f"the header's entry for {shown(name)} has a wrong dtype or too many dimensions")
     if dtype in DTYPES and math.prod(shape) * DTYPES[dtype].itemsize != end - begin:
         raise ContainerError(
-            f"tensor {name!r} has {end - begin} bytes, which is not {dtype} of shape {tuple(shape)}"
+            f"tensor {shown(name)} has {shown(end - begin)} bytes, which is not "
+            f"{dtype} of shape {shown(tuple(shape))}"
         )
     return Entry(dtype, tuple(shape), base + begin, end - begin)
 
@@ -131,7 +141,7 @@ def _check_layout(entries: dict[str, Entry], begin: int, size: int) -> None:
     position = begin
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if entry.offset != position or entry.nbytes < 0:
-            raise ContainerError(f"tensor {name!r} overlaps another one or leaves a gap before it")
+            raise ContainerError(f"tensor {shown(name)} overlaps another one or leaves a gap before it")
         position += entry.nbytes
     if position > size:
         raise ContainerError(f"it is truncated: {position} bytes expected, {size} found")
@@ -143,8 +153,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the name {name!r} appears twice")
+        raise ValueError(f"the name {shown(name)} appears twice")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text)} is more than a number can hold")
+    return value
 
 
 def _refuse_constant(text: str) -> Any:

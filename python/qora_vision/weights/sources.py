@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.flax_layouts import FlaxLayer
 
@@ -71,7 +71,8 @@ class Rows:
         rows, *rest = checkpoint.shape(self.layer) or (0,)
         if not rows or rows % self.count:
             raise CheckpointError(
-                f"tensor {self.layer!r} has {rows} rows, which cannot be cut into {self.count} equal parts"
+                f"tensor {shown(self.layer)} has {rows} rows, which cannot be cut into "
+                f"{self.count} equal parts"
             )
         return rows // self.count, *rest
 
@@ -98,8 +99,8 @@ class Scaled:
         shape = checkpoint.shape(self.layer)
         if checkpoint.shape(self.gamma) != shape[:1]:
             raise CheckpointError(
-                f"tensor {self.gamma!r} is {checkpoint.shape(self.gamma)}: it does not fit {self.layer!r}, "
-                f"which is {shape}"
+                f"tensor {shown(self.gamma)} is {checkpoint.shape(self.gamma)}: it does not fit "
+                f"{shown(self.layer)}, which is {shape}"
             )
         return shape
 
@@ -128,7 +129,8 @@ class Folded:
         outer, inner = (checkpoint.shape(name) for name in self.names[:2])
         if len(outer) != 2 or outer[1:] != inner[:1]:
             raise CheckpointError(
-                f"tensor {self.names[0]!r} is {outer}, which does not follow on {self.names[1]!r}, {inner}"
+                f"tensor {shown(self.names[0])} is {outer}, which does not follow on "
+                f"{shown(self.names[1])}, {inner}"
             )
         return outer[:1] + inner[1:]
 
@@ -157,7 +159,8 @@ class Applied:
         weight, constant = (checkpoint.shape(name) for name in self.names[:2])
         if len(weight) != 2 or math.prod(constant) != weight[1]:
             raise CheckpointError(
-                f"tensor {self.names[0]!r} is {weight}, which does not take {self.constant!r}, {constant}"
+                f"tensor {shown(self.names[0])} is {weight}, which does not take "
+                f"{shown(self.constant)}, {constant}"
             )
         return weight[:1]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, reason
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 
@@ -56,6 +56,28 @@ class Storage:
         self._stored_nbytes = stored_nbytes
         self._crc32 = crc32
         self._deflated = deflated
+        # Unpacked bytes stay until each tensor that lies here has been let go of.
+        self._unpacked: npt.NDArray[np.uint8] | None = None
+        self._users = 0
+        self._released: set[int] = set()
+
+    def add_user(self) -> int:
+        """Note that one more tensor lies here; return a number for `release`."""
+        self._users += 1
+        return self._users
+
+    def start(self, most: int) -> bytes:
+        """Return the first bytes, at most `most`, without looking at the rest or the checksum.
+
+        Raises
+        ------
+        CheckpointError
+            If they cannot be unpacked.
+        """
+        stored = self.file.array(self._offset, np.uint8, (self._stored_nbytes,))
+        if not self._deflated:
+            return stored[:most].tobytes()
+        return _unpack(stored.data, min(most, self.nbytes))
 
     def load(self) -> npt.NDArray[np.uint8]:
         """Return the bytes: a read-only view of the file, or an unpacked copy if they are compressed.
@@ -65,18 +87,24 @@ class Storage:
         CheckpointError
             If they do not match their checksum or cannot be unpacked.
         """
+        if self._unpacked is not None:
+            return self._unpacked
         data = self.file.array(self._offset, np.uint8, (self._stored_nbytes,))
         if self._deflated:
             data = np.frombuffer(_inflate(data.data, self.nbytes), np.uint8)
-        if self._crc32 is not None:
-            if zlib.crc32(data.data) != self._crc32:
-                raise CheckpointError("its data is damaged (the checksum differs): download it again")
-            if not self._deflated:
-                self._crc32 = None  # Checked once; the mapping cannot change under us by our own hand.
+        if self._crc32 is not None and zlib.crc32(data.data) != self._crc32:
+            raise CheckpointError("its data is damaged (the checksum differs): download it again")
+        self._crc32 = None  # Checked once; the mapping cannot change under us by our own hand.
+        if self._deflated:
+            self._unpacked = data
         return data
 
-    def release(self) -> None:
-        """Let go of the memory pages that hold these bytes."""
+    def release(self, user: int = 0) -> None:
+        """Let go of the memory that holds these bytes, or note that one of several tensors needs none."""
+        self._released.add(user)
+        if len(self._released) >= self._users:
+            self._unpacked = None
+            self._released.clear()
         self.file.release(self._offset, self._stored_nbytes)
 
 
@@ -110,6 +138,7 @@ class StoredTensor:
         self.shape = shape
         self._strides = strides
         self._offset = offset
+        self._user = storage.add_user()
 
     @property
     def nbytes(self) -> int:
@@ -118,7 +147,7 @@ class StoredTensor:
 
     def release(self) -> None:
         """Let go of the memory pages that hold the values."""
-        self.storage.release()
+        self.storage.release(self._user)
 
     def read(self) -> npt.NDArray[Any]:
         """Return the values: a read-only view of the file where possible; bfloat16 becomes float32 (exactly).
@@ -129,11 +158,13 @@ class StoredTensor:
             If the type is one that NumPy lacks, or the data is damaged or does not hold such a tensor.
         """
         if self.dtype not in DTYPES:
-            raise CheckpointError(f"the type {self.dtype} is not supported: expected {', '.join(DTYPES)}")
+            raise CheckpointError(
+                f"the type {listed([self.dtype])} is not supported: expected {', '.join(DTYPES)}"
+            )
         try:
             values = self._view(DTYPES[self.dtype])
         except (ValueError, OverflowError) as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(reason(error)) from error
         if self.dtype == "BF16":
             wide = values.astype(np.uint32)
             wide <<= 16
@@ -212,12 +243,15 @@ def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def _inflate(data: memoryview, nbytes: int) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+def _unpack(data: memoryview, most: int) -> bytes:
     try:
-        unpacked = unpacker.decompress(data, nbytes + 1)  # One more than allowed, so that an excess shows.
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(most, 1))  # 0 would mean no limit.
     except (zlib.error, OverflowError) as error:
-        raise CheckpointError(f"its compressed data is damaged: {error}") from error
+        raise CheckpointError(f"its compressed data is damaged: {reason(error)}") from error
+
+
+def _inflate(data: memoryview, nbytes: int) -> bytes:
+    unpacked = _unpack(data, nbytes + 1)  # One more than allowed, so that an excess shows.
     if len(unpacked) != nbytes:
         raise CheckpointError(f"its compressed data does not unpack to the {nbytes} bytes promised")
     return unpacked

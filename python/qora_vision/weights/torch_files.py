@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import DTYPES
 from qora_vision.weights.stored_tensor import Storage, StoredTensor
-from qora_vision.weights.torch_pickle import StorageRecord, TensorRecord, load_pickle
-from qora_vision.weights.zip_members import list_members, member_storage
+from qora_vision.weights.torch_pickle import Dropped, StorageRecord, TensorRecord, load_pickle
+from qora_vision.weights.zip_members import check_unpacked_size, list_members, member_storage
 
 # Where training scripts put the weights among other things, in the order in which they are looked for.
 # Averages of the weights over training ("ema") only where there are no others: so do those who publish them.
@@ -26,7 +27,9 @@ WRAPPERS = (
 )
 
 _MAX_DEPTH = 8
-_MAX_PICKLE = 1 << 28
+# A compressed pickle may have this many bytes whatever it is compressed to.
+_MAX_SMALL_PICKLE = 1 << 16
+_MAX_BYTE_ORDER = 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 
@@ -53,23 +56,27 @@ def _stored_tensor(name: str, record: TensorRecord, storages: Mapping[str, Stora
     source = record.storage
     storage = storages.get(source.key)
     if storage is None:
-        raise CheckpointError(f"the data of tensor {name!r} is missing in the file")
+        raise CheckpointError(f"the data of tensor {shown(name)} is missing in the file")
     if storage.nbytes != source.numel * DTYPES[source.dtype].itemsize:
         raise CheckpointError(
-            f"tensor {name!r} has {storage.nbytes} bytes of data, not {source.numel} values"
+            f"tensor {shown(name)} has {storage.nbytes} bytes of data, not {source.numel} values"
         )
     tensor = StoredTensor(storage, source.dtype, record.shape, record.strides, record.offset)
     try:
         tensor.check_bounds()
     except CheckpointError as error:
-        raise CheckpointError(f"tensor {name!r}: {error}") from error
+        raise CheckpointError(f"tensor {shown(name)}: {error}") from error
     return tensor
 
 
 def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
     for _ in range(_MAX_DEPTH):
         if not isinstance(value, dict):
-            raise CheckpointError(f"it holds a {type(value).__name__} where a dict of tensors was expected")
+            what = listed([value.name]) if isinstance(value, Dropped) else type(value).__name__
+            raise CheckpointError(
+                f"it holds a {what} where a dict of tensors was expected; nothing was executed. If you trust "
+                "the file, load it with PyTorch and save the state dict alone, best as safetensors"
+            )
         inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), dict)), None)
         if inner is None:
             break
@@ -77,12 +84,18 @@ def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
     else:
         raise CheckpointError("its dicts are nested too deeply")
     tensors = {name: item for name, item in value.items() if isinstance(item, TensorRecord)}
+    for name, item in value.items():
+        if isinstance(item, Dropped) and item.of_tensor:
+            raise CheckpointError(
+                f"tensor {shown(name)} is made by {listed([item.name])}, which is not supported: nothing was "
+                "executed. If you trust the file, load it with PyTorch and save plain tensors"
+            )
     if not tensors:
-        names = ", ".join(repr(name)[:40] for name in list(value)[:8]) or "nothing"
+        names = ", ".join(shown(name) for name in islice(value, 8)) or "nothing"
         raise CheckpointError(f"it holds no tensors at its top or under {', '.join(WRAPPERS)}, only {names}")
     for name in tensors:
         if not isinstance(name, str):
-            raise CheckpointError(f"it has a tensor under {name!r}: names must be strings")
+            raise CheckpointError(f"it has a tensor under {shown(name)}: names must be strings")
     return tensors
 
 
@@ -94,13 +107,12 @@ def _read_zip(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
         raise CheckpointError("it is a zip archive, but not one of torch.save (no data.pkl in it)")
     folder = pickles[0].removesuffix("data.pkl")
     if folder + "byteorder" in by_name:
-        order = member_storage(file, by_name[folder + "byteorder"]).load().tobytes()
+        member = member_storage(file, by_name[folder + "byteorder"])
+        order = member.load().tobytes() if member.nbytes <= _MAX_BYTE_ORDER else member.start(_MAX_BYTE_ORDER)
         if order != b"little":
-            raise CheckpointError(f"its byte order is {order!r}: only b'little' is supported")
-    pickle = member_storage(file, by_name[pickles[0]])
-    if pickle.nbytes > _MAX_PICKLE:
-        raise CheckpointError(f"its data.pkl should have {pickle.nbytes} bytes, which is too much to be true")
-    value, _ = load_pickle(pickle.load().tobytes())
+            raise CheckpointError(f"its byte order is {shown(order)}: only b'little' is supported")
+    check_unpacked_size(by_name[pickles[0]], _MAX_SMALL_PICKLE)
+    value, _ = load_pickle(member_storage(file, by_name[pickles[0]]).load().tobytes())
     prefix = folder + "data/"
     storages = {
         name.removeprefix(prefix): member_storage(file, member)
@@ -118,7 +130,7 @@ def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
     version, position = load_pickle(file.buffer, position)
     machine, position = load_pickle(file.buffer, position)
     if version != _LEGACY_VERSION or not isinstance(machine, dict):
-        raise CheckpointError(f"its version is {version!r}: expected {_LEGACY_VERSION}")
+        raise CheckpointError(f"its version is {shown(version)}: expected {_LEGACY_VERSION}")
     if machine.get("little_endian") is not True:
         raise CheckpointError("its byte order is big-endian: only little-endian files are supported")
     value, position = load_pickle(file.buffer, position)
@@ -130,7 +142,7 @@ def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
     for key in keys:
         record = records.get(key) if isinstance(key, str) else None
         if record is None:
-            raise CheckpointError(f"it holds data under {str(key)[:40]!r} that nothing refers to: damaged?")
+            raise CheckpointError(f"it holds data under {shown(key)} that nothing refers to: damaged?")
         numel = int.from_bytes(file.buffer[position : position + 8], "little")
         if numel != record.numel:
             raise CheckpointError(f"a storage has {numel} values, not {record.numel} (damaged or truncated)")

@@ -2,8 +2,9 @@
 
 A general unpickler calls whatever a file tells it to. This one is a machine of its own for the few
 instructions that `torch.save` writes; the only names it knows are those in `_GLOBALS`, and "calling" one of
-them makes a plain record. Nothing is ever imported or executed, every instruction takes time and memory
-bounded by the file's size, and any other instruction or name is refused.
+them makes a plain record. Any other name stands for itself, and whatever is made with it is a placeholder,
+which is an error only where a tensor is expected. Nothing is ever imported or executed, every instruction
+takes time and memory bounded by the file's size, and any other instruction is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 
 # Tensors cannot have more in the NumPy versions that the package supports.
 _MAX_DIMENSIONS = 32
 _MAX_NAME = 256
+_MAX_ARGUMENTS = 16
+# A training run's whole state takes some 100 000; each leaves at most some 130 bytes in memory.
+_MAX_INSTRUCTIONS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,25 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Something beside the weights, such as the arguments of a training run: its contents are let go."""
+    """Something beside the weights, such as the arguments of a training run: its contents are let go.
+
+    `name` is what made it; `of_tensor` says whether that was given a tensor's data.
+    """
+
+    name: str
+    of_tensor: bool = False
 
 
 class _Function(enum.Enum):
     ORDERED_DICT = enum.auto()
-    DROPPED = enum.auto()
+    DEFAULT_DICT = enum.auto()
     REBUILD_TENSOR = enum.auto()
     REBUILD_PARAMETER = enum.auto()
 
 
 _GLOBALS: dict[tuple[str, str], _Function | StorageType] = {
     ("collections", "OrderedDict"): _Function.ORDERED_DICT,
-    ("argparse", "Namespace"): _Function.DROPPED,
-    ("__builtin__", "set"): _Function.DROPPED,
-    ("builtins", "set"): _Function.DROPPED,
-    ("torch", "Size"): _Function.DROPPED,
+    ("collections", "defaultdict"): _Function.DEFAULT_DICT,
     ("torch._utils", "_rebuild_tensor_v2"): _Function.REBUILD_TENSOR,
     ("torch._utils", "_rebuild_parameter"): _Function.REBUILD_PARAMETER,
     ("torch", "DoubleStorage"): StorageType("F64"),
@@ -90,8 +97,7 @@ def load_pickle(data: bytes | mmap.mmap, start: int = 0) -> tuple[Any, int]:
     Raises
     ------
     CheckpointError
-        If the pickle refers to any name beyond the known ones (which the message gives), holds instructions
-        that `torch.save` does not write, or is damaged.
+        If the pickle holds instructions that `torch.save` does not write, or is damaged.
     """
     machine = _Machine(data, start)
     try:
@@ -113,17 +119,20 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        while True:
+        for _ in range(_MAX_INSTRUCTIONS):
             code = self.take(1)
             if code == b".":
                 return self.stack.pop()
             instruction = _INSTRUCTIONS.get(code)
             if instruction is None:
                 raise CheckpointError(
-                    f"its pickle has the instruction {code!r} at byte {self.position - 1}, which "
+                    f"its pickle has the instruction {shown(code)} at byte {self.position - 1}, which "
                     "torch.save does not write: refused (another kind of file, or damaged)"
                 )
             instruction(self)
+        raise CheckpointError(
+            f"its pickle has more than {_MAX_INSTRUCTIONS} instructions, far more than weights need: refused"
+        )
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes of the pickle."""
@@ -155,10 +164,11 @@ class _Machine:
         del self.stack[start:]
         return items
 
-    def top(self, kind: type) -> Any:
+    def top(self, kind: type | tuple[type, ...]) -> Any:
         """Return the value on top of the stack, which must be a container of that kind."""
         if not isinstance(self.stack[-1], kind):
-            raise CheckpointError(f"its pickle changes something that is not a {kind.__name__}")
+            first = kind[0] if isinstance(kind, tuple) else kind
+            raise CheckpointError(f"its pickle changes something that is not a {first.__name__}")
         return self.stack[-1]
 
     def push_tuple(self, count: int) -> None:
@@ -168,38 +178,34 @@ class _Machine:
         self.stack[-count:] = [items]
 
     def push_global(self, module: str, name: str) -> None:
-        known = _GLOBALS.get((module, name))
-        if known is None:
-            raise CheckpointError(
-                f"its pickle refers to {module}.{name}, which is no part of a plain state dict: refused, "
-                "nothing was executed. If you trust the file, load it with PyTorch and save the state dict "
-                "alone, best as safetensors"
-            )
-        self.push(known)
+        self.push(_GLOBALS.get((module, name)) or Dropped(f"{module}.{name}"))
 
     def set_items(self, items: list[Any]) -> None:
-        target = self.top(dict)
+        target = self.top((dict, Dropped))
+        if isinstance(target, Dropped):
+            return
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Names and numbers only: hashing a nested tuple can take for ever.
-            if not isinstance(key, (str, int)):
+            if isinstance(key, (str, int)):
+                target[key] = value
+            elif isinstance(value, TensorRecord):
                 raise CheckpointError("its pickle has a dict whose keys are neither strings nor integers")
-            target[key] = value
 
     def call(self) -> None:
         arguments = self.stack.pop()
         function = self.stack.pop()
-        if not isinstance(function, _Function) or not isinstance(arguments, tuple):
+        if not isinstance(function, _Function | Dropped) or not isinstance(arguments, tuple):
             raise CheckpointError("its pickle calls something that is not a function")
-        if function is _Function.ORDERED_DICT:
-            if arguments:
+        if isinstance(function, Dropped):
+            self.push(Dropped(function.name, function.of_tensor or _has_data(arguments)))
+        elif function in (_Function.ORDERED_DICT, _Function.DEFAULT_DICT):
+            if arguments and function is _Function.ORDERED_DICT:
                 raise CheckpointError("its pickle makes an OrderedDict in an unknown way")
             self.push(OrderedDict())
-        elif function is _Function.DROPPED:
-            self.push(Dropped())
         elif function is _Function.REBUILD_TENSOR:
             self.push(_tensor_record(arguments))
         else:
-            if not arguments or not isinstance(arguments[0], TensorRecord):
+            if not arguments or not isinstance(arguments[0], TensorRecord | Dropped):
                 raise CheckpointError("its pickle makes a parameter of something that is not a tensor")
             self.push(arguments[0])
 
@@ -211,14 +217,27 @@ class _Machine:
 
     def make(self) -> None:
         """Make an object without calling its initialiser: one that is dropped anyway."""
-        if self.stack[-2] is not _Function.DROPPED:
+        if not isinstance(self.stack[-2], Dropped):
             raise CheckpointError("its pickle makes an object that is not a tensor")
         self.call()
 
 
-def _tensor_record(arguments: tuple[Any, ...]) -> TensorRecord:
+def _has_data(arguments: tuple[Any, ...]) -> bool:
+    """Whether a call is given a tensor or its storage, itself or in a tuple or list of its arguments."""
+    # A bounded part of them: many calls can share one list.
+    arguments = arguments[:_MAX_ARGUMENTS]
+    inner = [item for part in arguments if isinstance(part, tuple | list) for item in part[:_MAX_ARGUMENTS]]
+    return any(
+        isinstance(item, TensorRecord | StorageRecord) or (isinstance(item, Dropped) and item.of_tensor)
+        for item in (*arguments, *inner)
+    )
+
+
+def _tensor_record(arguments: tuple[Any, ...]) -> TensorRecord | Dropped:
     """Check storage, offset, shape, strides, requires_grad, hooks and, optionally, a dict of flags."""
     storage, offset, shape, strides = arguments[:4]
+    if isinstance(storage, Dropped):
+        return Dropped(storage.name, of_tensor=True)
     if not isinstance(storage, StorageRecord) or not _are_sizes((offset,)):
         raise CheckpointError("its pickle has a tensor without proper storage")
     if not _are_sizes(shape) or not _are_sizes(strides) or len(shape) != len(strides):
@@ -228,11 +247,13 @@ def _tensor_record(arguments: tuple[Any, ...]) -> TensorRecord:
     return TensorRecord(storage, offset, shape, strides)
 
 
-def _storage_record(identifier: Any) -> StorageRecord:
+def _storage_record(identifier: Any) -> StorageRecord | Dropped:
     """Check the word "storage", type, key, device, number of values and, in old files, a view of it."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise CheckpointError("its pickle refers to an outside object that is not a storage")
     kind, key, numel = identifier[1], identifier[2], identifier[4]
+    if isinstance(kind, Dropped):
+        return Dropped(kind.name, of_tensor=True)
     if not isinstance(kind, StorageType) or not isinstance(key, str) or not _are_sizes((numel,)):
         raise CheckpointError("its pickle has a damaged reference to a storage")
     if len(identifier) == 6 and identifier[5] is not None:
@@ -265,6 +286,10 @@ def _text(layout: str) -> Callable[[_Machine], None]:
     return lambda machine: machine.push(machine.take(machine.number(layout)).decode("utf-8"))
 
 
+def _bytes(layout: str) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(machine.take(machine.number(layout)))
+
+
 def _integer(layout: str) -> Callable[[_Machine], None]:
     return lambda machine: machine.push(machine.number(layout))
 
@@ -294,12 +319,27 @@ def _stack_global(machine: _Machine) -> None:
 
 def _append(machine: _Machine) -> None:
     value = machine.stack.pop()
-    machine.top(list).append(value)
+    _add(machine, [value])
 
 
 def _append_all(machine: _Machine) -> None:
-    values = machine.pop_to_mark()
-    machine.top(list).extend(values)
+    _add(machine, machine.pop_to_mark())
+
+
+def _add(machine: _Machine, values: list[Any]) -> None:
+    target = machine.top((list, Dropped))
+    if isinstance(target, list):
+        target.extend(values)
+
+
+def _frozen_set(machine: _Machine) -> None:
+    machine.pop_to_mark()
+    machine.push(Dropped("frozenset"))
+
+
+def _make_with_names(machine: _Machine) -> None:
+    machine.stack.pop()  # arguments by name, in a dict
+    machine.make()
 
 
 def _set_item(machine: _Machine) -> None:
@@ -322,6 +362,14 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"X": _text("<I"),
     b"\x8c": _text("<B"),
     b"U": _text("<B"),  # strings of Python 2
+    b"C": _bytes("<B"),
+    b"B": _bytes("<I"),
+    b"\x8e": _bytes("<Q"),
+    b"\x96": _bytes("<Q"),
+    b"\x8f": lambda machine: machine.push(Dropped("set")),
+    b"\x90": _append_all,
+    b"\x91": _frozen_set,
+    b"\x92": _make_with_names,
     b"}": lambda machine: machine.push({}),
     b"]": lambda machine: machine.push([]),
     b")": _constant(()),

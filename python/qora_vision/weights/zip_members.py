@@ -6,13 +6,16 @@ import struct
 import zipfile
 import zlib
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, listed, reason, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import Storage
 
+# DEFLATE makes a thousand bytes of one, but not of weights: those shrink by a tenth, zeros aside.
+_MAX_RATIO = 32
+_MAX_EXTRA = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 # What the standard library raises for archives that are damaged in one way or another.
-ZIP_ERRORS = (
+_ZIP_ERRORS = (
     zipfile.BadZipFile,
     NotImplementedError,
     ValueError,
@@ -32,17 +35,35 @@ def list_members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     CheckpointError
-        If the archive is damaged, or two members have one name.
+        If the archive is damaged, two members have one name, or what they unpack to is out of all
+        proportion to the file.
     """
     try:
         with zipfile.ZipFile(file.path) as archive:
             members = archive.infolist()
-    except ZIP_ERRORS as error:
-        raise CheckpointError(f"it is a damaged or truncated zip archive: {error}") from error
+    except _ZIP_ERRORS as error:
+        raise CheckpointError(f"it is a damaged or truncated zip archive: {reason(error)}") from error
     by_name = {member.filename: member for member in members}
     if len(by_name) != len(members):
         raise CheckpointError("its zip archive has two members of the same name")
+    if sum(member.compress_size for member in members) > file.size:
+        raise CheckpointError("its zip archive has members that overlap or reach beyond its end: damaged")
+    unpacked, most = sum(member.file_size for member in members), _MAX_RATIO * file.size + _MAX_EXTRA
+    if unpacked > most:
+        raise CheckpointError(
+            f"its zip archive of {file.size} bytes would unpack to {unpacked}: at most {most} are accepted, "
+            "which no weights need; save it without compression if they are right"
+        )
     return by_name
+
+
+def check_unpacked_size(member: zipfile.ZipInfo, extra: int) -> None:
+    """Raise `CheckpointError` if a member unpacks to more than 32 times what is stored, and `extra` bytes."""
+    if member.file_size > _MAX_RATIO * member.compress_size + extra:
+        raise CheckpointError(
+            f"its {listed([member.filename])} would unpack from {member.compress_size} bytes to "
+            f"{member.file_size}, which is too much to be true"
+        )
 
 
 def member_storage(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
@@ -56,9 +77,9 @@ def member_storage(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
     start = member.header_offset
     header = bytes(file.buffer[start : start + _LOCAL_HEADER.size]) if start >= 0 else b""
     if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-        raise CheckpointError(f"the zip archive is damaged: no {member.filename!r} where it should be")
+        raise CheckpointError(f"the zip archive is damaged: no {shown(member.filename)} where it should be")
     if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"{member.filename!r} is encrypted or compressed in an unknown way")
+        raise CheckpointError(f"{shown(member.filename)} is encrypted or compressed in an unknown way")
     _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
     return Storage(
         file,

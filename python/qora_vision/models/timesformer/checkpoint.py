@@ -16,34 +16,69 @@ _HF = "timesformer.encoder.layer.{i}"
 _HF_QKV, _QKV = f"{_HF}.attention.attention.qkv", "blocks.{i}.attn.qkv"
 _HF_TIME_QKV, _TIME_QKV = f"{_HF}.temporal_attention.attention.qkv", "blocks.{i}.temporal_attn.qkv"
 
+# mmaction's words; where attention is not divided, its only one is number 0.
+_MM = "transformer_layers.layers.{i}"
+_MM_TIME, _MM_SPACE = f"{_MM}.attentions.0", f"{_MM}.attentions.1"
+
+
+def _qkv_names(
+    ours: str, fused: tuple[str, ...], attentions: tuple[str, ...]
+) -> dict[str, tuple[Spelling, ...]]:
+    """Return the names of queries, keys and values, which are one layer everywhere."""
+    return {
+        f"blocks.{{i}}.{ours}.{letter}.{part}": (
+            *(Rows(f"{layer}.{part}", number) for layer in fused),
+            *(Rows(f"{layer}.attn.in_proj_{part}", number) for layer in attentions),
+        )
+        for number, letter in enumerate("qkv")
+        for part in ("weight", "bias")
+    }
+
+
 # Ours -> theirs; {i} is a block. Attention over time ends in two linear layers in a row, which become one.
 NAMES: dict[str, tuple[Spelling, ...]] = {
     "cls_token": ("timesformer.embeddings.cls_token", "cls_token"),
     "pos_embed": ("timesformer.embeddings.position_embeddings", "pos_embed"),
     "time_embed": ("timesformer.embeddings.time_embeddings", "time_embed"),
-    "embed": ("timesformer.embeddings.patch_embeddings.projection", "patch_embed.proj"),
-    "blocks.{i}.time_norm": (f"{_HF}.temporal_layernorm", "blocks.{i}.temporal_norm1"),
-    "blocks.{i}.time.q": (Rows(_HF_TIME_QKV, 0), Rows(_TIME_QKV, 0)),
-    "blocks.{i}.time.k": (Rows(_HF_TIME_QKV, 1), Rows(_TIME_QKV, 1)),
-    "blocks.{i}.time.v": (Rows(_HF_TIME_QKV, 2), Rows(_TIME_QKV, 2)),
+    "embed": (
+        "timesformer.embeddings.patch_embeddings.projection",
+        "patch_embed.proj",
+        "patch_embed.projection",
+    ),
+    "blocks.{i}.time_norm": (f"{_HF}.temporal_layernorm", "blocks.{i}.temporal_norm1", f"{_MM_TIME}.norm"),
+    **_qkv_names("time", (_HF_TIME_QKV, _TIME_QKV), (_MM_TIME,)),
     "blocks.{i}.time.proj": (
         Folded(f"{_HF}.temporal_attention.output.dense", f"{_HF}.temporal_dense"),
         Folded("blocks.{i}.temporal_attn.proj", "blocks.{i}.temporal_fc"),
+        Folded(f"{_MM_TIME}.attn.out_proj", f"{_MM_TIME}.temporal_fc"),
     ),
-    "blocks.{i}.norm1": (f"{_HF}.layernorm_before", "blocks.{i}.norm1"),
-    "blocks.{i}.attn.q": (Rows(_HF_QKV, 0), Rows(_QKV, 0)),
-    "blocks.{i}.attn.k": (Rows(_HF_QKV, 1), Rows(_QKV, 1)),
-    "blocks.{i}.attn.v": (Rows(_HF_QKV, 2), Rows(_QKV, 2)),
-    "blocks.{i}.attn.proj": (f"{_HF}.attention.output.dense", "blocks.{i}.attn.proj"),
-    "blocks.{i}.norm2": (f"{_HF}.layernorm_after", "blocks.{i}.norm2"),
-    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1"),
-    "blocks.{i}.mlp.fc2": (f"{_HF}.output.dense", "blocks.{i}.mlp.fc2"),
+    "blocks.{i}.norm1": (
+        f"{_HF}.layernorm_before",
+        "blocks.{i}.norm1",
+        f"{_MM_SPACE}.norm",
+        f"{_MM}.norms.0",
+    ),
+    **_qkv_names("attn", (_HF_QKV, _QKV), (_MM_SPACE, _MM_TIME)),
+    "blocks.{i}.attn.proj": (
+        f"{_HF}.attention.output.dense",
+        "blocks.{i}.attn.proj",
+        f"{_MM_SPACE}.attn.out_proj",
+        f"{_MM_TIME}.attn.out_proj",
+    ),
+    "blocks.{i}.norm2": (
+        f"{_HF}.layernorm_after",
+        "blocks.{i}.norm2",
+        f"{_MM}.ffns.0.norm",
+        f"{_MM}.norms.1",
+    ),
+    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1", f"{_MM}.ffns.0.layers.0.0"),
+    "blocks.{i}.mlp.fc2": (f"{_HF}.output.dense", "blocks.{i}.mlp.fc2", f"{_MM}.ffns.0.layers.1"),
     "norm": ("timesformer.layernorm", "norm"),
-    "head": ("classifier", "head"),
+    "head": ("classifier", "head", "fc_cls"),
 }
 # Layers of the image model that training began with, and that a clip does not pass through.
 IGNORED = (r"pre_logits\..*", r"head_dist\..*")
-PREFIXES = ("module.", "model.")
+PREFIXES = ("cls_head.",)
 
 # Frames of the published models that span 256 or 384 frames, each with its stride.
 _STRIDES = {8: 32, 16: 16, 96: 4}
@@ -85,10 +120,15 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
     CheckpointError
         If it is one, but has no square of positions or no whole number of such heads.
     """
-    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    if any(name not in checkpoint for name in needed):
+    # Of the original code, and of mmaction.
+    layers = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+    blocks = "blocks."
+    if layers[0] not in checkpoint:
+        blocks = "transformer_layers.layers."
+        layers = ("patch_embed.projection.weight", f"{blocks}0.ffns.0.layers.0.0.weight")
+    if any(name not in checkpoint for name in ("cls_token", "pos_embed", *layers)):
         return None
-    patches, positions = checkpoint.shape("patch_embed.proj.weight"), checkpoint.shape("pos_embed")
+    patches, positions = checkpoint.shape(layers[0]), checkpoint.shape("pos_embed")
     if len(patches) != 4 or len(positions) != 3:
         return None
     dim, channels, height, width = patches
@@ -101,7 +141,8 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
         )
     kind, frames = "space_only", 8
     if "time_embed" in checkpoint:
-        divided = "blocks.0.temporal_fc.weight" in checkpoint
+        names = ("blocks.0.temporal_fc.weight", f"{blocks}0.attentions.0.temporal_fc.weight")
+        divided = any(name in checkpoint for name in names)
         kind = "divided_space_time" if divided else "joint_space_time"
         frames = checkpoint.shape("time_embed")[1]
     return {
@@ -110,11 +151,11 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "patch_size": height,
         "num_channels": channels,
         "hidden_size": dim,
-        "num_hidden_layers": count_blocks(checkpoint),
+        "num_hidden_layers": count_blocks(checkpoint, blocks),
         "num_attention_heads": dim // _HEAD_DIM,
-        "intermediate_size": checkpoint.shape("blocks.0.mlp.fc1.weight")[0],
+        "intermediate_size": checkpoint.shape(layers[1])[0],
         "attention_type": kind,
-        "qkv_bias": "blocks.0.attn.qkv.bias" in checkpoint,
+        "qkv_bias": blocks != "blocks." or "blocks.0.attn.qkv.bias" in checkpoint,
     }
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.models.video_swin.network import STAGES, VideoSwinConfig
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.config_fields import ClipProtocol, read_field, read_size
@@ -55,7 +55,7 @@ for _stage, _spellings in enumerate(_MERGES):
         NAMES[f"stages.{_stage}.merge.{_part}"] = tuple(f"{theirs}.{_part}" for theirs in _spellings)
 # Follows from the window.
 IGNORED = (r".*\.attn\.relative_position_index",)
-PREFIXES = ("module.", "model.", "backbone.", "cls_head.")
+PREFIXES = ("cls_head.",)
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _SPARSE_CLASSES = 174
@@ -103,7 +103,7 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
     for match in tables:
         stage = int(match["features"]) // 2 if match["features"] else int(match["layers"])
         if stage >= STAGES:
-            raise CheckpointError(f"a Video Swin with a tensor {match[0]!r}: expected {STAGES} stages")
+            raise CheckpointError(f"a Video Swin with a tensor {shown(match[0])}: expected {STAGES} stages")
         depths[stage] = max(depths[stage], int(match["block"]) + 1)
         heads[stage] = checkpoint.shape(match[0])[-1]
     if not all(depths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qora_vision.errors import CheckpointError
+from qora_vision.errors import CheckpointError, shown
 from qora_vision.models.videomae.network import VideoMaeConfig
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
@@ -16,7 +16,11 @@ _HF_ATTENTION = f"{_HF}.attention.attention"
 
 # Ours -> theirs; {i} is a block. V2 may scale the branches of a block by gamma, which is folded in.
 NAMES: dict[str, tuple[Spelling, ...]] = {
-    "embed": ("videomae.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    "embed": (
+        "videomae.embeddings.patch_embeddings.projection",
+        "patch_embed.proj",
+        "patch_embed.projection",
+    ),
     "blocks.{i}.norm1": (f"{_HF}.layernorm_before", "blocks.{i}.norm1"),
     "blocks.{i}.attn.q.weight": (f"{_HF_ATTENTION}.query.weight", Rows("blocks.{i}.attn.qkv.weight", 0)),
     "blocks.{i}.attn.k.weight": (f"{_HF_ATTENTION}.key.weight", Rows("blocks.{i}.attn.qkv.weight", 1)),
@@ -37,20 +41,23 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
         "blocks.{i}.attn.proj",
     ),
     "blocks.{i}.norm2": (f"{_HF}.layernorm_after", "blocks.{i}.norm2"),
-    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1"),
+    "blocks.{i}.mlp.fc1": (f"{_HF}.intermediate.dense", "blocks.{i}.mlp.fc1", "blocks.{i}.mlp.layers.0.0"),
     "blocks.{i}.mlp.fc2": (
         f"{_HF}.output.dense",
         Scaled("blocks.{i}.mlp.fc2", "blocks.{i}.gamma_2"),
         "blocks.{i}.mlp.fc2",
+        Scaled("blocks.{i}.mlp.layers.1", "blocks.{i}.gamma_2"),
+        "blocks.{i}.mlp.layers.1",
     ),
     "pool_norm": ("fc_norm",),
     "norm": ("videomae.layernorm", "norm"),
-    "head": ("classifier", "head"),
+    "head": ("classifier", "head", "fc_cls"),
 }
-# What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use.
-IGNORED = (r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)")
-# Before every name: of parallel training, of V2 on the hub, of the pre-trained encoder.
-PREFIXES = ("module.", "model.", "encoder.", "backbone.")
+# What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use; and
+# the table of positions, which mmaction stores although it is computed.
+IGNORED = (r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed")
+# Before every name: of the pre-trained encoder, of mmaction.
+PREFIXES = ("encoder.", "cls_head.")
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 # Classes of Something-Something V2, whose models see frames spread over the whole clip.
@@ -64,7 +71,7 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
     nested = fields.get("model_config")
     if nested is not None:
         if not isinstance(nested, dict):
-            raise CheckpointError(f"config.json: model_config must be an object, got {nested!r}")
+            raise CheckpointError(f"config.json: model_config must be an object, got {shown(nested)}")
         return _read_v2_config(nested, num_classes)
     bias = read_field(fields, "qkv_bias", bool, True)
     height, width = read_size(fields, "patch_size", 16)
@@ -121,10 +128,14 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
     CheckpointError
         If it is one, but its heads or positions are unknown.
     """
-    if "patch_embed.proj.weight" not in checkpoint or "blocks.0.mlp.fc1.weight" not in checkpoint:
+    # Of the original code, and of mmaction.
+    layers = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+    if layers[0] not in checkpoint:
+        layers = ("patch_embed.projection.weight", "blocks.0.mlp.layers.0.0.weight")
+    if layers[0] not in checkpoint or layers[1] not in checkpoint:
         return None
-    patches, hidden = checkpoint.shape("patch_embed.proj.weight"), checkpoint.shape("blocks.0.mlp.fc1.weight")
-    if len(patches) != 5 or "pos_embed" in checkpoint or "cls_token" in checkpoint:
+    patches, hidden = checkpoint.shape(layers[0]), checkpoint.shape(layers[1])
+    if len(patches) != 5 or ("pos_embed" in checkpoint and "proj." in layers[0]) or "cls_token" in checkpoint:
         return None
     dim, channels, *tubelet = patches
     if dim not in _ORIGINAL_HEADS:

@@ -49,8 +49,8 @@ _SCENIC: dict[str, tuple[Spelling, ...]] = {
 NAMES = {ours: (*spellings, *_SCENIC[ours]) for ours, spellings in _HUGGING_FACE.items()}
 # Tensors that a classifier does not need.
 IGNORED = (r"vivit\.pooler\..*",)
-# What may stand before every name.
-PREFIXES = ("module.",)
+# What may stand before every name, beside what training puts there.
+PREFIXES = ()
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:

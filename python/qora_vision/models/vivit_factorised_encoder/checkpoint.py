@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from qora_vision.errors import CheckpointError
 from qora_vision.models.vivit import scenic
@@ -61,7 +61,7 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitFactorisedE
         temporal_depth=read_field(fields, "temporal_num_hidden_layers", int, 4),
         temporal_num_heads=read_field(fields, "temporal_num_attention_heads", int, 12),
         temporal_mlp_dim=read_field(fields, "temporal_intermediate_size", int, 3072),
-        pooling=fields.get("classifier", "token"),
+        pooling=cast(Any, read_field(fields, "classifier", str, "token")),
         pre_logits_dim=fields.get("representation_size"),
     )
 

@@ -46,7 +46,7 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
 }
 # The predictor serves training and planning.
 IGNORED = (r"vjepa2\.predictor\..*",)
-PREFIXES = ("module.",)
+PREFIXES = ()
 
 # Classifiers of this many frames see every fourth frame, those of more every second one.
 _COARSE_FRAMES = 16
