@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, get_args
 
 from qora_vision.engine.ops import num_threads
@@ -15,12 +14,12 @@ from qora_vision.engine.tensors import QuantizedTensor, Tensor
 from qora_vision.errors import CheckpointError, ModelFileError
 from qora_vision.loading.conversion import (
     CheckpointTensors,
+    candidates_of,
     find_sources,
     is_there,
     name_faults,
     read_all,
     shape_faults,
-    spellings_of,
 )
 from qora_vision.loading.conversion import Progress as Progress
 from qora_vision.loading.conversion import Weights as Weights
@@ -30,6 +29,7 @@ from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, is_checkpoint_file, open_checkpoint, read_json
 from qora_vision.weights.config_fields import labels_of, names_in_order
 from qora_vision.weights.format import ModelFile, read_model
+from qora_vision.weights.maps import CheckpointMap
 
 ValueRange = Literal["original", "hf"]
 
@@ -159,9 +159,9 @@ def import_checkpoint(
     Weights that are not quantised are read whenever they are asked for: beside the packed ones, which a model
     keeps, they would take as much memory again.
     """
-    architecture, convert, fields, checkpoint = _open_source(source)
+    architecture, fields, checkpoint = _open_source(source)
     labels = labels_of(fields)
-    config = _read_config(convert, fields, checkpoint, source)
+    config = _read_config(architecture.checkpoint, fields, checkpoint, source)
     if labels is not None and len(labels) != config.num_classes:
         raise CheckpointError(
             f"{source}: config.json names {len(labels)} classes, the classifier has {config.num_classes}"
@@ -176,11 +176,11 @@ def import_checkpoint(
         name, file_name = DATA_SETS[config.num_classes]
         labels = asset_labels(file_name)
         provenance["labels"] = f"{name}, assumed of {len(labels)} classes without names"
-    preprocessing = _read_preprocessing(source, convert, config, value_range)
+    preprocessing = _read_preprocessing(source, architecture.checkpoint, config, value_range)
     if faults := _size_faults(preprocessing, config):
         raise CheckpointError(f"{source}: {faults[0]}")
     specs = config.tensor_specs()
-    sources = find_sources(convert, specs, checkpoint, source)
+    sources = find_sources(architecture.checkpoint, specs, checkpoint, source)
     tensors: Mapping[str, Tensor] = CheckpointTensors(checkpoint, specs, sources, weights, threads)
     if weights in ("q4", "q8"):
         tensors = read_all(tensors, progress)
@@ -232,34 +232,30 @@ def asset_labels(file_name: str) -> list[str]:
     return text.splitlines()
 
 
-def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, Any], Checkpoint]:
-    """Return architecture, name map, config (in Hugging Face's words) and tensors of a checkpoint."""
+def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpoint]:
+    """Return architecture, fields of config.json and tensors of a checkpoint."""
     if source.is_dir():
         fields = read_json(source / "config.json")
         architecture = _architecture_of(fields, source)
-        convert = _convert_module(architecture)
-        return architecture, convert, fields, open_checkpoint(source).without_prefixes(convert.PREFIXES)
+        prefixes = architecture.checkpoint.prefixes
+        return architecture, fields, open_checkpoint(source).without_prefixes(prefixes)
     opened = open_checkpoint(source)
     for architecture in ARCHITECTURES:
-        convert = _convert_module(architecture)
-        if not hasattr(convert, "original_fields"):
+        read_fields = architecture.checkpoint.original_fields
+        if read_fields is None:
             continue
-        checkpoint = opened.without_prefixes(convert.PREFIXES)
+        checkpoint = opened.without_prefixes(architecture.checkpoint.prefixes)
         try:
-            original = convert.original_fields(checkpoint)
+            original = read_fields(checkpoint)
         except ValueError as error:
             raise CheckpointError(f"{source}: {error}") from error
         if original is not None:
-            return architecture, convert, original, checkpoint
+            return architecture, original, checkpoint
     names = ", ".join(sorted(opened)[:6])
     raise CheckpointError(
         f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
         "checkpoint of Hugging Face is loaded as a directory with config.json"
     )
-
-
-def _convert_module(architecture: Architecture) -> ModuleType:
-    return import_module(f"qora_vision.models.{architecture.name}.checkpoint")
 
 
 def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture:
@@ -274,26 +270,26 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
 
 
 def _read_config(
-    convert: ModuleType, fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
+    checkpoint_map: CheckpointMap[Any], fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
 ) -> Config:
-    heads = spellings_of(convert, "head.weight")
+    heads = candidates_of(checkpoint_map, "head.weight")
     head = next((item for item in heads if is_there(item, checkpoint)), None)
     if head is None:
         raise CheckpointError(
             f"{source}: missing tensors: {heads[0].names[0]}; this is no checkpoint of a classifier"
         )
     try:
-        config: Config = convert.read_config(fields, head.shape(checkpoint)[0])
+        config: Config = checkpoint_map.read_config(fields, head.shape(checkpoint)[0])
     except (IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: {error}") from error
     return config
 
 
 def _read_preprocessing(
-    source: Path, convert: ModuleType, config: Config, value_range: ValueRange
+    source: Path, checkpoint_map: CheckpointMap[Any], config: Config, value_range: ValueRange
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
-    protocol = convert.protocol(config)
+    protocol = checkpoint_map.protocol(config)
     path = next((source / name for name in PROCESSOR_FILES if (source / name).exists()), None)
     preprocessing = Preprocessing.from_hf(
         protocol.processor if path is None else read_json(path),
