@@ -15,7 +15,7 @@ import qora_vision
 from qora_vision import CheckpointError
 from qora_vision.loading.options import LoadOptions
 from qora_vision.loading.resolve import load_network
-from qora_vision.models.registry import ARCHITECTURES
+from qora_vision.models.registry import ARCHITECTURES, find_architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import open_checkpoint
 
@@ -124,9 +124,9 @@ def test_any_field_of_config(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize("architecture", [entry.name for entry in ARCHITECTURES])
 def test_any_field_that_a_reader_of_configs_asks_for(architecture: str) -> None:
     """Also of those that have no directory in tests/data: only errors that loading turns into its own."""
-    from importlib import import_module
-
-    convert = import_module(f"qora_vision.models.{architecture}.checkpoint")
+    found = find_architecture(architecture)
+    assert found is not None
+    convert = found.checkpoint
     asked: set[str] = set()
 
     class Asked(dict):  # type: ignore[type-arg]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from qora_vision.loading.conversion import CheckpointTensors, find_sources
 from qora_vision.loading.options import LoadOptions
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
+from qora_vision.weights.maps import CheckpointMap
 from qora_vision.weights.sources import Applied, Folded, Rows, Scaled
 
 RNG = np.random.default_rng(0)
@@ -29,10 +30,14 @@ def written(path: Path, **tensors: NDArray) -> Checkpoint:
     return open_checkpoint(path / "x.safetensors")
 
 
+def unneeded(*args: object) -> Any:
+    raise AssertionError("finding tensors asks for neither config nor protocol")
+
+
 def converted(names: dict, shapes: dict[str, tuple[int, ...]], checkpoint: Checkpoint) -> CheckpointTensors:
-    convert = SimpleNamespace(NAMES=names, IGNORED=("unused",))
+    checkpoint_map: CheckpointMap[Any] = CheckpointMap(names, unneeded, unneeded, ignored=("unused",))
     specs = {name: TensorSpec(shape) for name, shape in shapes.items()}
-    sources = find_sources(convert, specs, checkpoint, Path("here"))  # type: ignore[arg-type]
+    sources = find_sources(checkpoint_map, specs, checkpoint, Path("here"))
     return CheckpointTensors(checkpoint, specs, sources, LoadOptions("f32", threads=1))
 
 

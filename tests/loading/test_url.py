@@ -21,7 +21,7 @@ import qora_vision
 from qora_vision import DownloadError
 from qora_vision.cli import main
 from qora_vision.loading.hub import parse_url, url
-from qora_vision.models.vivit_factorised_attention import checkpoint as convert
+from qora_vision.models.vivit_factorised_attention.checkpoint import CHECKPOINT_MAP
 from qora_vision.models.vivit_factorised_attention.network import VivitFactorisedAttentionConfig
 
 CONFIG = VivitFactorisedAttentionConfig(
@@ -86,7 +86,7 @@ def handler_of(server: FileServer) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """A server with a checkpoint; the cache is empty."""
-    np.savez(tmp_path / "x.npz", **random_parameters(convert, CONFIG))
+    np.savez(tmp_path / "x.npz", **random_parameters(CHECKPOINT_MAP, CONFIG))
     server = FileServer((tmp_path / "x.npz").read_bytes())
     monkeypatch.setenv("QORA_VISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -95,10 +95,7 @@ def test_names_of_mmaction(tmp_path: Path, case: str, pairs: tuple[tuple[str, st
 
 
 def test_every_model_has_only_its_own_prefixes() -> None:
-    from importlib import import_module
-
     from qora_vision.weights.checkpoints import WRAPPER_PREFIXES
 
     for entry in ARCHITECTURES:
-        convert = import_module(f"qora_vision.models.{entry.name}.checkpoint")
-        assert not set(convert.PREFIXES) & set(WRAPPER_PREFIXES)
+        assert not set(entry.checkpoint.prefixes) & set(WRAPPER_PREFIXES)

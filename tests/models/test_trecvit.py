@@ -16,10 +16,10 @@ import qora_vision
 from qora_vision.engine.ops import Engine, available_isas
 from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.errors import CheckpointError, VideoError
-from qora_vision.loading.conversion import CheckpointTensors, find_sources, spellings_of
+from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources
 from qora_vision.loading.options import LoadOptions
-from qora_vision.models.trecvit import checkpoint as convert
 from qora_vision.models.trecvit import network as trecvit
+from qora_vision.models.trecvit.checkpoint import CHECKPOINT_MAP
 from qora_vision.models.trecvit.network import Trecvit, TrecvitConfig
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 
@@ -32,7 +32,7 @@ def build(
     checkpoint: Checkpoint, config: TrecvitConfig, weights: str = "f32", engine: Engine | None = None
 ) -> Trecvit:
     specs = config.tensor_specs()
-    sources = find_sources(convert, specs, checkpoint, checkpoint.path)
+    sources = find_sources(CHECKPOINT_MAP, specs, checkpoint, checkpoint.path)
     tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
     return Trecvit(config, tensors, engine or Engine("exact"))
 
@@ -102,7 +102,7 @@ def test_stored_weights_are_as_good_as_their_format(case_a: Case, weights: str) 
 
 def test_gates_never_have_less_than_eight_bits(case_a: Case) -> None:
     specs = case_a.config.tensor_specs()
-    sources = find_sources(convert, specs, case_a.checkpoint, case_a.checkpoint.path)
+    sources = find_sources(CHECKPOINT_MAP, specs, case_a.checkpoint, case_a.checkpoint.path)
     tensors = CheckpointTensors(case_a.checkpoint, specs, sources, LoadOptions("q4"))
     kinds = {name: tensor.kind for name, tensor in tensors.items() if isinstance(tensor, QuantizedTensor)}
     assert {kind for name, kind in kinds.items() if "gate" in name} == {"q8"}
@@ -209,7 +209,9 @@ def test_published_size() -> None:
     assert sum(int(np.prod(spec.shape)) for spec in specs.values()) == 136_778_128
     lines = golden("keys_trecvit_B_400.tsv").read_text("utf-8").splitlines()
     theirs = {line.split("\t")[0] for line in lines if "/" in line}
-    assert {name for ours in specs for item in spellings_of(convert, ours) for name in item.names} == theirs
+    assert {
+        name for ours in specs for item in candidates_of(CHECKPOINT_MAP, ours) for name in item.names
+    } == theirs
 
 
 def test_groups_of_frames_do_not_show(case_a: Case, monkeypatch: pytest.MonkeyPatch) -> None:

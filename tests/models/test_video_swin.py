@@ -20,7 +20,7 @@ from qora_vision.engine.ops import Engine
 from qora_vision.errors import VideoError
 from qora_vision.loading.checkpoint import import_checkpoint
 from qora_vision.loading.options import LoadOptions
-from qora_vision.models.video_swin import checkpoint as convert
+from qora_vision.models.video_swin.checkpoint import CHECKPOINT_MAP, original_fields
 from qora_vision.models.video_swin.network import VideoSwinConfig
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
@@ -125,7 +125,7 @@ class Shapes(Checkpoint):
 
 
 def changed(name: str, change: dict[str, tuple[int, ...] | None]) -> Shapes:
-    checkpoint = open_checkpoint(DATA / name / "checkpoint.pth").without_prefixes(convert.PREFIXES)
+    checkpoint = open_checkpoint(DATA / name / "checkpoint.pth").without_prefixes(CHECKPOINT_MAP.prefixes)
     shapes = {key: checkpoint.shape(key) for key in checkpoint} | change
     return Shapes({key: shape for key, shape in shapes.items() if shape is not None})
 
@@ -148,22 +148,20 @@ INDEX = "features.0.0.attn.relative_position_index"
 def test_windows_by_the_rows_of_bias(rows: int, tokens: int | None, window: list[int]) -> None:
     index = None if tokens is None else (tokens, tokens)
     checkpoint = changed("video_swin_tiny", {TABLE: (rows, 1), INDEX: index})
-    fields = convert.original_fields(checkpoint)
+    fields = original_fields(checkpoint)
     assert fields is not None
     assert fields["window_size"] == window
 
 
 def test_what_is_no_video_swin() -> None:
     """An image model's patches have no time. Five stages, or one without blocks, are no published model's."""
-    assert convert.original_fields(Shapes({"patch_embed.proj.weight": (96, 3, 4, 4)})) is None
+    assert original_fields(Shapes({"patch_embed.proj.weight": (96, 3, 4, 4)})) is None
     with pytest.raises(CheckpointError, match="expected 4 stages"):
-        convert.original_fields(changed("video_swin_tiny", {TABLE.replace("s.0.", "s.8."): (75, 1)}))
+        original_fields(changed("video_swin_tiny", {TABLE.replace("s.0.", "s.8."): (75, 1)}))
     missing = {TABLE.replace("s.0.", f"s.{2 * stage}."): None for stage in range(1, 4)}
     with pytest.raises(CheckpointError, match=r"of \[2, 0, 0, 0\] blocks"):
-        convert.original_fields(changed("video_swin_tiny", missing))
-    assert (
-        convert.original_fields(changed("video_swin_tiny", {"patch_embed.proj.weight": (6, 3, 4, 4)})) is None
-    )
+        original_fields(changed("video_swin_tiny", missing))
+    assert original_fields(changed("video_swin_tiny", {"patch_embed.proj.weight": (6, 3, 4, 4)})) is None
 
 
 def test_a_config_beside_the_file_is_checked_against_it(tmp_path: Path) -> None:
@@ -185,7 +183,7 @@ def test_clips_are_prepared_as_published() -> None:
     """32 frames two apart (for Something-Something, one a segment), short side 256 without antialias."""
 
     def prepared(num_classes: int) -> Preprocessing:
-        protocol = convert.protocol(VideoSwinConfig(num_classes=num_classes))
+        protocol = CHECKPOINT_MAP.protocol(VideoSwinConfig(num_classes=num_classes))
         assert protocol.resize_rule == "plain"
         return Preprocessing.from_hf(
             protocol.processor, num_frames=32, sampling=protocol.sampling, stride=protocol.stride

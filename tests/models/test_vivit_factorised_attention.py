@@ -14,8 +14,8 @@ from scenic_cases import LOGITS, SIZES, STREAM, ScenicCase, assert_close, build,
 import qora_vision
 from qora_vision.engine.ops import Engine, available_isas
 from qora_vision.errors import CheckpointError, VideoError
-from qora_vision.loading.conversion import spellings_of
-from qora_vision.models.vivit_factorised_attention import checkpoint as convert
+from qora_vision.loading.conversion import candidates_of
+from qora_vision.models.vivit_factorised_attention.checkpoint import CHECKPOINT_MAP
 from qora_vision.models.vivit_factorised_attention.network import (
     VivitFactorisedAttention,
     VivitFactorisedAttentionConfig,
@@ -50,7 +50,7 @@ def described(config: VivitFactorisedAttentionConfig, folder: Path, name: str) -
 def test_every_block(tmp_path: Path, name: str, isa: str) -> None:
     case = ScenicCase(name, tmp_path)
     engine = Engine("exact", isa=isa)
-    model = build(VivitFactorisedAttention, convert, CASES[name], case.checkpoint, engine=engine)
+    model = build(VivitFactorisedAttention, CHECKPOINT_MAP, CASES[name], case.checkpoint, engine=engine)
     for number, clip in enumerate(case.clips):
         output, seen = run(model, clip)
         assert_close(output.logits, case.out["logits"][number], LOGITS)
@@ -68,7 +68,7 @@ def test_quantised(tmp_path: Path, weights: str) -> None:
         run(
             build(
                 VivitFactorisedAttention,
-                convert,
+                CHECKPOINT_MAP,
                 DOT_PRODUCT,
                 case.checkpoint,
                 weights=weights,
@@ -97,7 +97,7 @@ def test_a_folder_with_a_config(tmp_path: Path) -> None:
 def test_loading_by_shapes_alone(tmp_path: Path) -> None:
     """Square frames: a bare file says all that is needed; attention is over time first."""
     config = replace(TIME_SPACE, image_size=(32, 32), num_frames=32, num_heads=1, pre_logits_dim=12)
-    np.savez(tmp_path / "x.npz", **random_parameters(convert, config))
+    np.savez(tmp_path / "x.npz", **random_parameters(CHECKPOINT_MAP, config))
     assert qora_vision.load(tmp_path / "x.npz", weights="f32", compute="exact").config == config
 
 
@@ -117,6 +117,6 @@ def test_published_size(table: str, attention: str) -> None:
     lines = golden(f"keys_vivit_{table}.tsv").read_text("utf-8").splitlines()
     theirs = {line.split("\t")[0]: line.split("\t")[1] for line in lines if "/" in line}
     config = VivitFactorisedAttentionConfig(num_classes=400, attention=attention)
-    names = {item.names[0] for ours in config.tensor_specs() for item in spellings_of(convert, ours)}
+    names = {item.names[0] for ours in config.tensor_specs() for item in candidates_of(CHECKPOINT_MAP, ours)}
     assert set(theirs) <= names
     assert theirs["Transformer/posembed_input/pos_embedding"] == f"1x{config.num_tubelets}x768"

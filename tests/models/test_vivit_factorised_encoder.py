@@ -13,8 +13,8 @@ from scenic_cases import LOGITS, SIZES, STREAM, ScenicCase, assert_close, build,
 import qora_vision
 from qora_vision.engine.ops import Engine, available_isas
 from qora_vision.errors import CheckpointError, VideoError
-from qora_vision.loading.conversion import spellings_of
-from qora_vision.models.vivit_factorised_encoder import checkpoint as convert
+from qora_vision.loading.conversion import candidates_of
+from qora_vision.models.vivit_factorised_encoder.checkpoint import CHECKPOINT_MAP
 from qora_vision.models.vivit_factorised_encoder.network import (
     VivitFactorisedEncoder,
     VivitFactorisedEncoderConfig,
@@ -42,7 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_block(folder: Path, name: str, config: VivitFactorisedEncoderConfig, isa: str) -> None:
     case = ScenicCase(name, folder)
-    model = build(VivitFactorisedEncoder, convert, config, case.checkpoint, engine=Engine("exact", isa=isa))
+    model = build(
+        VivitFactorisedEncoder, CHECKPOINT_MAP, config, case.checkpoint, engine=Engine("exact", isa=isa)
+    )
     cls = config.cls_tokens
     for number, clip in enumerate(case.clips):
         output, seen = run(model, clip)
@@ -62,7 +64,7 @@ def test_every_block(folder: Path, name: str, config: VivitFactorisedEncoderConf
 def test_frames_sampled_from_a_clip(folder: Path) -> None:
     """scenic's temporal_sampling: patches of some frames; the frames are chosen before the network."""
     case = ScenicCase("m2_temporal_sampling", folder)
-    model = build(VivitFactorisedEncoder, convert, SAMPLING, case.checkpoint)
+    model = build(VivitFactorisedEncoder, CHECKPOINT_MAP, SAMPLING, case.checkpoint)
     for number, clip in enumerate(case.clips):
         output, _ = run(model, clip[case.out["frame_indices"]])
         assert_close(output.logits, case.out["logits"][number], LOGITS)
@@ -72,7 +74,7 @@ def test_checkpoint_of_flax(folder: Path) -> None:
     """The same parameters out of the authors' msgpack, momenta and all."""
     case = ScenicCase("m2_factorized_encoder", folder)
     checkpoint = open_checkpoint(golden("vivit_m2_checkpoint_optimizer_target.msgpack"))
-    model = build(VivitFactorisedEncoder, convert, TINY, checkpoint)
+    model = build(VivitFactorisedEncoder, CHECKPOINT_MAP, TINY, checkpoint)
     assert_close(run(model, case.clips[0])[0].logits, case.out["logits"][0], LOGITS)
 
 
@@ -85,7 +87,7 @@ def test_published_sizes(name: str, temporal: int) -> None:
     sizes = {**large, "temporal_mlp_dim": 4096} if name.startswith("L") else {}
     config = VivitFactorisedEncoderConfig(num_classes=400, temporal_depth=temporal, **sizes)
     specs = config.tensor_specs()
-    names = {item.names[0] for ours in specs for item in spellings_of(convert, ours)}
+    names = {item.names[0] for ours in specs for item in candidates_of(CHECKPOINT_MAP, ours)}
     assert set(theirs) <= names
     total = sum(int(np.prod([int(n) for n in shape.split("x")])) for shape in theirs.values())
     vectors = sum(int(np.prod(spec.shape)) for ours, spec in specs.items() if len(spec.shape) == 1)
@@ -97,7 +99,7 @@ def test_published_sizes(name: str, temporal: int) -> None:
 def test_loading_by_shapes_alone(tmp_path: Path) -> None:
     """Square frames: a bare file says all that is needed; the rest is the authors' protocol."""
     config = replace(TINY, image_size=(32, 32), num_frames=8, temporal_depth=3)
-    arrays = random_parameters(convert, config)
+    arrays = random_parameters(CHECKPOINT_MAP, config)
     np.savez(tmp_path / "x.npz", **arrays)
     clf = qora_vision.load(tmp_path / "x.npz", weights="f32", compute="exact")
     # The shape of Q says how many heads: one, as saved here.

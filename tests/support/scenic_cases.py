@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ from jax_golden import golden
 from numpy.typing import NDArray
 
 from qora_vision.engine.ops import Engine
-from qora_vision.loading.conversion import CheckpointTensors, find_sources, spellings_of
+from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources
 from qora_vision.loading.options import LoadOptions
 from qora_vision.models.base import Config
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
+from qora_vision.weights.maps import CheckpointMap
 
 # The authors' float32 logits differ from those of a float64 forward by 1.4e-6, the residual stream at
 # magnitude 10 by 8e-5; a wrong order of axes, heads or attention moves the logits by 0.2 or more.
@@ -48,7 +48,7 @@ class ScenicCase:
 
 def build(
     model: type[Any],
-    convert: ModuleType,
+    checkpoint_map: CheckpointMap[Any],
     config: Config,
     checkpoint: Checkpoint,
     *,
@@ -57,7 +57,7 @@ def build(
 ) -> Any:
     """Make a network of a checkpoint."""
     specs = config.tensor_specs()
-    sources = find_sources(convert, specs, checkpoint, checkpoint.path)
+    sources = find_sources(checkpoint_map, specs, checkpoint, checkpoint.path)
     tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
     return model(config, tensors, engine or Engine("exact"))
 
@@ -73,11 +73,11 @@ def assert_close(got: NDArray, expected: NDArray, limit: float) -> None:
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=limit)
 
 
-def random_parameters(convert: ModuleType, config: Config) -> dict[str, NDArray]:
-    """Parameters of a network as flax lays them out, with one head; by the last of our spellings."""
+def random_parameters(checkpoint_map: CheckpointMap[Any], config: Config) -> dict[str, NDArray]:
+    """Parameters of a network as flax lays them out, with one head; by the last candidate of each name."""
     rng = np.random.default_rng(3)
     return {
-        spellings_of(convert, ours)[-1].names[0]: _flax_values(
+        candidates_of(checkpoint_map, ours)[-1].names[0]: _flax_values(
             ours, rng.standard_normal(spec.shape).astype(np.float32) / 8
         )
         for ours, spec in config.tensor_specs().items()

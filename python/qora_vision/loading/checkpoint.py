@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.loading.class_names import assumed_names, names_of, own_name
-from qora_vision.loading.conversion import CheckpointTensors, find_sources, is_there, spellings_of
+from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources, is_there
 from qora_vision.loading.model import LoadedModel, check_extent, size_faults
 from qora_vision.loading.options import LoadOptions, ValueRange
 from qora_vision.models.base import Config, config_to_dict
@@ -20,6 +18,7 @@ from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
 from qora_vision.weights.config_fields import scoring_of
 from qora_vision.weights.format import ModelFile
+from qora_vision.weights.maps import CheckpointMap
 
 # In the order in which transformers 5 looks at them; the first counts if it holds a "video_processor".
 NESTED_PROCESSOR_FILE = "processor_config.json"
@@ -39,8 +38,8 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
     OSError
         If it cannot be read.
     """
-    architecture, convert, fields, checkpoint = _open_source(source)
-    config = _read_config(convert, fields, checkpoint, source)
+    architecture, fields, checkpoint = _open_source(source)
+    config = _read_config(architecture.checkpoint, fields, checkpoint, source)
     named = options.labels_given
     labels = None if named else names_of(fields, config.num_classes, source)
     from importlib.metadata import version  # slow to import, and needed by conversions alone
@@ -52,11 +51,13 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
     if labels is None and not named:
         labels, origin = assumed_names(config.num_classes, source, fields)
         provenance |= origin
-    preprocessing = _read_preprocessing(source, convert, config, options.checkpoint_value_range)
+    preprocessing = _read_preprocessing(
+        source, architecture.checkpoint, config, options.checkpoint_value_range
+    )
     if faults := size_faults(preprocessing, config):
         raise CheckpointError(f"{source}: {faults[0]}")
     specs = config.tensor_specs()
-    sources = find_sources(convert, specs, checkpoint, source)
+    sources = find_sources(architecture.checkpoint, specs, checkpoint, source)
     file = ModelFile(
         architecture=architecture.name,
         config=config_to_dict(config),
@@ -81,34 +82,30 @@ def held(model: LoadedModel, options: LoadOptions) -> LoadedModel:
     return replace(model, file=replace(model.file, tensors=model.file.tensors.read_all()))
 
 
-def _open_source(source: Path) -> tuple[Architecture, ModuleType, Mapping[str, Any], Checkpoint]:
-    """Return architecture, name map, config (in Hugging Face's words) and tensors of a checkpoint."""
+def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpoint]:
+    """Return architecture, fields of config.json and tensors of a checkpoint."""
     if source.is_dir():
         fields = read_json(source / "config.json")
         architecture = _architecture_of(fields, source)
-        convert = _convert_module(architecture)
-        return architecture, convert, fields, open_checkpoint(source).without_prefixes(convert.PREFIXES)
+        prefixes = architecture.checkpoint.prefixes
+        return architecture, fields, open_checkpoint(source).without_prefixes(prefixes)
     opened = open_checkpoint(source)
     for architecture in ARCHITECTURES:
-        convert = _convert_module(architecture)
-        if not hasattr(convert, "original_fields"):
+        read_fields = architecture.checkpoint.original_fields
+        if read_fields is None:
             continue
-        checkpoint = opened.without_prefixes(convert.PREFIXES)
+        checkpoint = opened.without_prefixes(architecture.checkpoint.prefixes)
         try:
-            original = convert.original_fields(checkpoint)
+            original = read_fields(checkpoint)
         except ValueError as error:
             raise CheckpointError(f"{source}: {error}") from error
         if original is not None:
-            return architecture, convert, original, checkpoint
+            return architecture, original, checkpoint
     names = listed(sorted(opened)[:6])
     raise CheckpointError(
         f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
         "checkpoint of Hugging Face is loaded as a directory with config.json"
     )
-
-
-def _convert_module(architecture: Architecture) -> ModuleType:
-    return import_module(f"qora_vision.models.{architecture.name}.checkpoint")
 
 
 def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture:
@@ -124,16 +121,16 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
 
 
 def _read_config(
-    convert: ModuleType, fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
+    checkpoint_map: CheckpointMap[Any], fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
 ) -> Config:
-    heads = spellings_of(convert, "head.weight")
+    heads = candidates_of(checkpoint_map, "head.weight")
     head = next((item for item in heads if is_there(item, checkpoint)), None)
     if head is None:
         raise CheckpointError(
             f"{source}: missing tensors: {heads[0].names[0]}; this is no checkpoint of a classifier"
         )
     try:
-        config: Config = convert.read_config(fields, head.shape(checkpoint)[0])
+        config: Config = checkpoint_map.read_config(fields, head.shape(checkpoint)[0])
         check_extent(config)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
@@ -142,10 +139,10 @@ def _read_config(
 
 
 def _read_preprocessing(
-    source: Path, convert: ModuleType, config: Config, value_range: ValueRange
+    source: Path, checkpoint_map: CheckpointMap[Any], config: Config, value_range: ValueRange
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
-    protocol = convert.protocol(config)
+    protocol = checkpoint_map.protocol(config)
     found = _read_processor(source)
     try:
         # Sizes that no preprocessing has are the config's mistake.

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from qora_vision.loading.options import LoadOptions, Weights
 from qora_vision.nn.layers import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.format import TensorInfo, TensorStream
+from qora_vision.weights.maps import CheckpointMap
 from qora_vision.weights.sources import Source, source_of
 
 # Bytes of the float32 rows that are converted at a time: what a conversion holds beside its result.
@@ -27,7 +27,10 @@ BLOCK_BYTES = 32_000_000
 
 
 def find_sources(
-    convert: ModuleType, specs: Mapping[str, TensorSpec], checkpoint: Checkpoint, source: Path
+    checkpoint_map: CheckpointMap[Any],
+    specs: Mapping[str, TensorSpec],
+    checkpoint: Checkpoint,
+    source: Path,
 ) -> dict[str, Source]:
     """Return where every tensor of a model comes from.
 
@@ -40,7 +43,7 @@ def find_sources(
     absent: list[list[Source]] = []
     used: Counter[int] = Counter()
     for name in specs:
-        candidates = spellings_of(convert, name)
+        candidates = candidates_of(checkpoint_map, name)
         number = next((i for i, item in enumerate(candidates) if is_there(item, checkpoint)), None)
         if number is None:
             absent.append(candidates)
@@ -52,9 +55,8 @@ def find_sources(
     missing = [
         name for items in absent for name in items[min(usual, len(items) - 1)].names if name not in checkpoint
     ]
-    ignored = re.compile("|".join(convert.IGNORED))
     known = {name for item in found.values() for name in item.names}
-    extra = [name for name in sorted(set(checkpoint) - known) if not ignored.fullmatch(name)]
+    extra = [name for name in sorted(set(checkpoint) - known) if not _is_ignored(checkpoint_map, name)]
     try:
         shapes = {ours: (item.shape(checkpoint), specs[ours].shape) for ours, item in found.items()}
     except CheckpointError as error:
@@ -71,15 +73,20 @@ def find_sources(
     return found
 
 
-def spellings_of(convert: ModuleType, ours: str) -> list[Source]:
-    """Return what a tensor may come from: NAMES has it whole, or its layer with {i} for the block."""
+def candidates_of(checkpoint_map: CheckpointMap[Any], ours: str) -> list[Source]:
+    """Return what a tensor may come from: the map has it whole, or its layer, with {i} for the block."""
     block = re.search(r"(?:^|\.)blocks\.(\d+)\.", ours)
     index = block.group(1) if block else ""
     pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
     layer, _, part = pattern.rpartition(".")
-    if pattern in convert.NAMES:
-        return [source_of(spelling, index, "") for spelling in convert.NAMES[pattern]]
-    return [source_of(spelling, index, part) for spelling in convert.NAMES[layer]]
+    names = checkpoint_map.names
+    if pattern in names:
+        return [source_of(candidate, index, "") for candidate in names[pattern]]
+    return [source_of(candidate, index, part) for candidate in names[layer]]
+
+
+def _is_ignored(checkpoint_map: CheckpointMap[Any], theirs: str) -> bool:
+    return any(re.fullmatch(pattern, theirs) for pattern in checkpoint_map.ignored)
 
 
 def is_there(source: Source, checkpoint: Checkpoint) -> bool:

@@ -9,20 +9,33 @@ from typing import Any
 from qora_vision.engine.ops import Engine
 from qora_vision.engine.tensors import Tensor
 from qora_vision.models.base import Config, Model
+from qora_vision.models.timesformer.checkpoint import CHECKPOINT_MAP as TIMESFORMER_MAP
 from qora_vision.models.timesformer.network import Timesformer, TimesformerConfig
+from qora_vision.models.trecvit.checkpoint import CHECKPOINT_MAP as TRECVIT_MAP
 from qora_vision.models.trecvit.network import Trecvit, TrecvitConfig
+from qora_vision.models.video_swin.checkpoint import CHECKPOINT_MAP as VIDEO_SWIN_MAP
 from qora_vision.models.video_swin.network import VideoSwin, VideoSwinConfig
+from qora_vision.models.videomae.checkpoint import CHECKPOINT_MAP as VIDEOMAE_MAP
 from qora_vision.models.videomae.network import VideoMae, VideoMaeConfig
+from qora_vision.models.vivit.checkpoint import CHECKPOINT_MAP as VIVIT_MAP
 from qora_vision.models.vivit.network import Vivit, VivitConfig
+from qora_vision.models.vivit_factorised_attention.checkpoint import (
+    CHECKPOINT_MAP as VIVIT_FACTORISED_ATTENTION_MAP,
+)
 from qora_vision.models.vivit_factorised_attention.network import (
     VivitFactorisedAttention,
     VivitFactorisedAttentionConfig,
+)
+from qora_vision.models.vivit_factorised_encoder.checkpoint import (
+    CHECKPOINT_MAP as VIVIT_FACTORISED_ENCODER_MAP,
 )
 from qora_vision.models.vivit_factorised_encoder.network import (
     VivitFactorisedEncoder,
     VivitFactorisedEncoderConfig,
 )
+from qora_vision.models.vjepa2.checkpoint import CHECKPOINT_MAP as VJEPA2_MAP
 from qora_vision.models.vjepa2.network import Vjepa2, Vjepa2Config
+from qora_vision.weights.maps import CheckpointMap
 
 
 @dataclass(frozen=True)
@@ -32,13 +45,15 @@ class Architecture:
     Attributes
     ----------
     name
-        Of the architecture in model files, and of its module in `weights.convert`.
+        Of the architecture in model files.
     title
         For people.
     hf_model_type
         `model_type` in a Hugging Face config.json.
     config, model
         Its classes.
+    checkpoint
+        How checkpoints become its config and its tensors.
     hf_aliases
         Other values of `model_type` that mean the same network.
     """
@@ -48,6 +63,7 @@ class Architecture:
     hf_model_type: str
     config: type[Any]
     model: Callable[[Any, Mapping[str, Tensor], Engine], Model]
+    checkpoint: CheckpointMap[Any]
     hf_aliases: tuple[str, ...] = ()
 
     def build(self, config: Config, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
@@ -57,7 +73,12 @@ class Architecture:
 
 ARCHITECTURES = (
     Architecture(
-        "vivit", "ViViT, joint space-time attention (Arnab et al. 2021)", "vivit", VivitConfig, Vivit
+        "vivit",
+        "ViViT, joint space-time attention (Arnab et al. 2021)",
+        "vivit",
+        VivitConfig,
+        Vivit,
+        VIVIT_MAP,
     ),
     Architecture(
         "vivit_factorised_encoder",
@@ -65,6 +86,7 @@ ARCHITECTURES = (
         "vivit_factorised_encoder",
         VivitFactorisedEncoderConfig,
         VivitFactorisedEncoder,
+        VIVIT_FACTORISED_ENCODER_MAP,
     ),
     Architecture(
         "vivit_factorised_attention",
@@ -72,6 +94,7 @@ ARCHITECTURES = (
         "vivit_factorised_attention",
         VivitFactorisedAttentionConfig,
         VivitFactorisedAttention,
+        VIVIT_FACTORISED_ATTENTION_MAP,
     ),
     Architecture(
         "videomae",
@@ -79,6 +102,7 @@ ARCHITECTURES = (
         "videomae",
         VideoMaeConfig,
         VideoMae,
+        VIDEOMAE_MAP,
         hf_aliases=("VideoMAEv2_Base",),
     ),
     Architecture(
@@ -87,6 +111,7 @@ ARCHITECTURES = (
         "timesformer",
         TimesformerConfig,
         Timesformer,
+        TIMESFORMER_MAP,
     ),
     Architecture(
         "vjepa2",
@@ -94,6 +119,7 @@ ARCHITECTURES = (
         "vjepa2",
         Vjepa2Config,
         Vjepa2,
+        VJEPA2_MAP,
     ),
     Architecture(
         "video_swin",
@@ -101,6 +127,7 @@ ARCHITECTURES = (
         "video_swin",
         VideoSwinConfig,
         VideoSwin,
+        VIDEO_SWIN_MAP,
     ),
     Architecture(
         "trecvit",
@@ -108,6 +135,7 @@ ARCHITECTURES = (
         "trecvit",
         TrecvitConfig,
         Trecvit,
+        TRECVIT_MAP,
     ),
 )
 

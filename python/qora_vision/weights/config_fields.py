@@ -1,11 +1,10 @@
-"""What the configs of checkpoints have in common."""
+"""Reading the fields of config.json, as checkpoints of Hugging Face have it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from qora_vision.engine.ops import Activation
 from qora_vision.errors import CheckpointError, shown
@@ -23,27 +22,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-
-
-@dataclass(frozen=True)
-class ClipProtocol:
-    """How the authors of a model choose and prepare frames.
-
-    Attributes
-    ----------
-    sampling, stride
-        Fields of `video.Preprocessing`, whatever else the checkpoint says: no processor of Hugging Face
-        chooses frames.
-    processor
-        What stands in for a missing preprocessor_config.json, in its words.
-    resize_rule
-        Whose arithmetic the stand-in resizes with; None: that of the processor class it names.
-    """
-
-    sampling: Literal["uniform", "dense", "segments"]
-    stride: int
-    processor: Mapping[str, Any]
-    resize_rule: Literal["plain"] | None = None
 
 
 def count_blocks(checkpoint: Checkpoint, prefix: str = "blocks.") -> int:

@@ -1,8 +1,8 @@
 """Where a tensor of ours comes from in a checkpoint: one of theirs, a part of one, or several folded.
 
 In a name map a plain string stands for a tensor (or, without its last part, a layer) of that name. The other
-spellings here undo what a checkpoint does differently, so that models need not know of it. All are lazy:
-shapes come from headers, values are read when they are asked for.
+patterns undo what a checkpoint does differently, so that models need not know of it. All are lazy: shapes
+come from headers, values are read when they are asked for.
 """
 
 from __future__ import annotations
@@ -171,34 +171,34 @@ class Applied:
         return np.asarray(weight @ constant.ravel() + bias, np.float32)
 
 
-# What a name map may hold. A block's number takes the place of {i}.
-Spelling: TypeAlias = str | Rows | Scaled | Folded | Applied | FlaxLayer
+# What a name map may hold. The number of a block replaces {i}.
+SourcePattern: TypeAlias = str | Rows | Scaled | Folded | Applied | FlaxLayer
 
 
-def source_of(spelling: Spelling, index: str, part: str) -> Source:
-    """Return what a spelling stands for.
+def source_of(pattern: SourcePattern, index: str, part: str) -> Source:
+    """Return the source that a pattern stands for.
 
     Parameters
     ----------
-    spelling
+    pattern
         From a name map.
     index
         Number of the block, empty outside of blocks.
     part
-        "weight" or "bias" where the spelling names a layer; empty where it names a tensor whole.
+        "weight" or "bias" where the pattern names a layer; empty where it names a tensor whole.
     """
 
     def name(layer: str) -> str:
         return layer.format(i=index) + (f".{part}" if part else "")
 
-    if isinstance(spelling, str):
-        return Whole(name(spelling))
-    if isinstance(spelling, Rows):
-        return Rows(name(spelling.layer), spelling.index, spelling.count)
-    if isinstance(spelling, FlaxLayer):
-        return replace(spelling, layer=spelling.layer.format(i=index), part=part)
-    if isinstance(spelling, Scaled):
-        return Scaled(name(spelling.layer), spelling.gamma.format(i=index))
-    if isinstance(spelling, Applied):
-        return Applied(spelling.layer.format(i=index), spelling.constant.format(i=index))
-    return Folded(spelling.first.format(i=index), spelling.second.format(i=index), part)
+    if isinstance(pattern, str):
+        return Whole(name(pattern))
+    if isinstance(pattern, Rows):
+        return Rows(name(pattern.layer), pattern.index, pattern.count)
+    if isinstance(pattern, FlaxLayer):
+        return replace(pattern, layer=pattern.layer.format(i=index), part=part)
+    if isinstance(pattern, Scaled):
+        return Scaled(name(pattern.layer), pattern.gamma.format(i=index))
+    if isinstance(pattern, Applied):
+        return Applied(pattern.layer.format(i=index), pattern.constant.format(i=index))
+    return Folded(pattern.first.format(i=index), pattern.second.format(i=index), part)

@@ -9,8 +9,9 @@ from typing import Any, cast
 from qora_vision.errors import CheckpointError
 from qora_vision.models.timesformer.network import AttentionType, TimesformerConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
-from qora_vision.weights.sources import Folded, Rows, Spelling
+from qora_vision.weights.config_fields import activation_of, count_blocks, read_field, read_size
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import Folded, Rows, SourcePattern
 
 _HF = "timesformer.encoder.layer.{i}"
 _HF_QKV, _QKV = f"{_HF}.attention.attention.qkv", "blocks.{i}.attn.qkv"
@@ -23,7 +24,7 @@ _MM_TIME, _MM_SPACE = f"{_MM}.attentions.0", f"{_MM}.attentions.1"
 
 def _qkv_names(
     ours: str, fused: tuple[str, ...], attentions: tuple[str, ...]
-) -> dict[str, tuple[Spelling, ...]]:
+) -> dict[str, tuple[SourcePattern, ...]]:
     """Return the names of queries, keys and values, which are one layer everywhere."""
     return {
         f"blocks.{{i}}.{ours}.{letter}.{part}": (
@@ -36,7 +37,7 @@ def _qkv_names(
 
 
 # Ours -> theirs; {i} is a block. Attention over time ends in two linear layers in a row, which become one.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "cls_token": ("timesformer.embeddings.cls_token", "cls_token"),
     "pos_embed": ("timesformer.embeddings.position_embeddings", "pos_embed"),
     "time_embed": ("timesformer.embeddings.time_embeddings", "time_embed"),
@@ -76,9 +77,6 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "norm": ("timesformer.layernorm", "norm"),
     "head": ("classifier", "head", "fc_cls"),
 }
-# Layers of the image model that training began with, and that a clip does not pass through.
-IGNORED = (r"pre_logits\..*", r"head_dist\..*")
-PREFIXES = ("cls_head.",)
 
 # Frames of the published models that span 256 or 384 frames, each with its stride.
 _STRIDES = {8: 32, 16: 16, 96: 4}
@@ -176,3 +174,14 @@ def protocol(config: TimesformerConfig) -> ClipProtocol:
     stride = _STRIDES.get(config.num_frames, max(1, 256 // config.num_frames))
     sparse = config.num_classes == _SPARSE_CLASSES
     return ClipProtocol("segments" if sparse else "dense", stride, processor, resize_rule="plain")
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    # Layers of the image model that training began with, and that a clip does not pass through.
+    ignored=(r"pre_logits\..*", r"head_dist\..*"),
+    prefixes=("cls_head.",),
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

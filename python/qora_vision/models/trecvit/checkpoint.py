@@ -11,15 +11,16 @@ from qora_vision.errors import CheckpointError
 from qora_vision.models.trecvit.network import TrecvitConfig
 from qora_vision.models.vivit import scenic
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, read_field, read_size
+from qora_vision.weights.config_fields import read_field, read_size
 from qora_vision.weights.flax_layouts import FlaxBlocks, FlaxLayer, FlaxLinear, FlaxTubelets
-from qora_vision.weights.sources import Spelling
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import SourcePattern
 
 _RECURRENT = "encoder/residualblock_{i:0>2}/"
 _GATES = _RECURRENT + "recurrent_block/rg_lru/"
 
 # Ours -> theirs; {i} is a block.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     **scenic.encoder_names("", "encoder"),
     "cls_token": ("tokenizer/cls",),
     "pos_embed": ("tokenizer/pos_embedding",),
@@ -35,8 +36,6 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "pre_logits": (FlaxLinear("decoder/pre_logits"),),
     "head": (FlaxLinear("decoder/cls_head"),),
 }
-IGNORED = (r"(?!)",)  # a released archive holds the network and nothing else
-PREFIXES = ()
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -108,3 +107,11 @@ def protocol(config: TrecvitConfig) -> ClipProtocol:
         "do_normalize": False,
     }
     return ClipProtocol("dense", 2, processor)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

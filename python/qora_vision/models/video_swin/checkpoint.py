@@ -10,8 +10,9 @@ from typing import Any
 from qora_vision.errors import CheckpointError, shown
 from qora_vision.models.video_swin.network import STAGES, VideoSwinConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, read_field, read_size
-from qora_vision.weights.sources import Rows, Spelling
+from qora_vision.weights.config_fields import read_field, read_size
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import Rows, SourcePattern
 
 _TABLE = re.compile(
     r"(?:features\.(?P<features>\d{1,3})|layers\.(?P<layers>\d{1,3})\.blocks)\.(?P<block>\d{1,3})"
@@ -21,7 +22,7 @@ _BLOCKS = [(f"features.{2 * stage}.{{i}}", f"layers.{stage}.blocks.{{i}}") for s
 _MERGES = [(f"features.{2 * stage + 1}", f"layers.{stage}.downsample") for stage in range(STAGES - 1)]
 
 
-def _block_names(theirs: str, first: str, second: str) -> dict[str, Spelling]:
+def _block_names(theirs: str, first: str, second: str) -> dict[str, SourcePattern]:
     """Ours -> theirs within a block; the layers of the MLP are called `first` and `second`."""
     return {
         "norm1": f"{theirs}.norm1",
@@ -37,7 +38,7 @@ def _block_names(theirs: str, first: str, second: str) -> dict[str, Spelling]:
 
 
 # Ours -> theirs; {i} is a block of its stage.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "embed": ("patch_embed.proj",),
     "embed_norm": ("patch_embed.norm",),
     "norm": ("norm",),
@@ -49,13 +50,10 @@ for _stage, (_torchvision, _original) in enumerate(_BLOCKS):
         _block_names(_original, "fc1", "fc2").values(),
         strict=True,
     )
-    NAMES |= {f"stages.{_stage}.blocks.{{i}}.{name}": (usual, other) for (name, usual), other in _pairs}
+    _NAMES |= {f"stages.{_stage}.blocks.{{i}}.{name}": (usual, other) for (name, usual), other in _pairs}
 for _stage, _spellings in enumerate(_MERGES):
     for _part in ("norm", "reduction"):
-        NAMES[f"stages.{_stage}.merge.{_part}"] = tuple(f"{theirs}.{_part}" for theirs in _spellings)
-# Follows from the window.
-IGNORED = (r".*\.attn\.relative_position_index",)
-PREFIXES = ("cls_head.",)
+        _NAMES[f"stages.{_stage}.merge.{_part}"] = tuple(f"{theirs}.{_part}" for theirs in _spellings)
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _SPARSE_CLASSES = 174
@@ -163,3 +161,14 @@ def protocol(config: VideoSwinConfig) -> ClipProtocol:
     }
     sparse = config.num_classes == _SPARSE_CLASSES
     return ClipProtocol("segments" if sparse else "dense", 2, processor, resize_rule="plain")
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    # Follows from the window.
+    ignored=(r".*\.attn\.relative_position_index",),
+    prefixes=("cls_head.",),
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

@@ -8,14 +8,15 @@ from typing import Any
 from qora_vision.errors import CheckpointError, shown
 from qora_vision.models.videomae.network import VideoMaeConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, activation_of, count_blocks, read_field, read_size
-from qora_vision.weights.sources import Rows, Scaled, Spelling
+from qora_vision.weights.config_fields import activation_of, count_blocks, read_field, read_size
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import Rows, Scaled, SourcePattern
 
 _HF = "videomae.encoder.layer.{i}"
 _HF_ATTENTION = f"{_HF}.attention.attention"
 
 # Ours -> theirs; {i} is a block. V2 may scale the branches of a block by gamma, which is folded in.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "embed": (
         "videomae.embeddings.patch_embeddings.projection",
         "patch_embed.proj",
@@ -53,11 +54,6 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "norm": ("videomae.layernorm", "norm"),
     "head": ("classifier", "head", "fc_cls"),
 }
-# What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use; and
-# the table of positions, which mmaction stores although it is computed.
-IGNORED = (r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed")
-# Before every name: of the pre-trained encoder, of mmaction.
-PREFIXES = ("encoder.", "cls_head.")
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 # Classes of Something-Something V2, whose models see frames spread over the whole clip.
@@ -173,3 +169,16 @@ def protocol(config: VideoMaeConfig) -> ClipProtocol:
         **_IMAGENET,
     }
     return ClipProtocol("segments" if config.num_classes == _SPARSE_CLASSES else "dense", 4, processor)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    # What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use.
+    # mmaction stores the table of positions, which is computed.
+    ignored=(r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed"),
+    # Before every name: of the pre-trained encoder, of mmaction.
+    prefixes=("encoder.", "cls_head."),
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

@@ -8,12 +8,13 @@ from typing import Any
 from qora_vision.models.vivit import scenic
 from qora_vision.models.vivit.network import VivitConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, activation_of, read_field
+from qora_vision.weights.config_fields import activation_of, read_field
 from qora_vision.weights.flax_layouts import FlaxLinear, FlaxTubelets
-from qora_vision.weights.sources import Spelling
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import SourcePattern
 
 # Ours -> the spelling of every file that transformers saves, and the one of its version 5 in memory.
-_HUGGING_FACE: dict[str, tuple[Spelling, ...]] = {
+_HUGGING_FACE: dict[str, tuple[SourcePattern, ...]] = {
     "cls_token": ("vivit.embeddings.cls_token",),
     "pos_embed": ("vivit.embeddings.position_embeddings",),
     "embed": ("vivit.embeddings.patch_embeddings.projection",),
@@ -40,17 +41,13 @@ _HUGGING_FACE: dict[str, tuple[Spelling, ...]] = {
     "norm": ("vivit.layernorm",),
     "head": ("classifier",),
 }
-_SCENIC: dict[str, tuple[Spelling, ...]] = {
+_SCENIC: dict[str, tuple[SourcePattern, ...]] = {
     "cls_token": ("cls",),
     "embed": (FlaxTubelets("embedding"),),
     **scenic.encoder_names("", "Transformer"),
     "head": (FlaxLinear("output_projection"),),
 }
-NAMES = {ours: (*spellings, *_SCENIC[ours]) for ours, spellings in _HUGGING_FACE.items()}
-# Tensors that a classifier does not need.
-IGNORED = (r"vivit\.pooler\..*",)
-# What may stand before every name, beside what training puts there.
-PREFIXES = ()
+_NAMES = {ours: (*spellings, *_SCENIC[ours]) for ours, spellings in _HUGGING_FACE.items()}
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -84,3 +81,13 @@ def protocol(config: VivitConfig) -> ClipProtocol:
         "crop_size": {"height": height, "width": width},
     }
     return ClipProtocol("uniform", 2, processor)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    # Tensors that a classifier does not need.
+    ignored=(r"vivit\.pooler\..*",),
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

@@ -9,12 +9,13 @@ from typing import Any
 
 from qora_vision.errors import CheckpointError
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, read_field, read_size
+from qora_vision.weights.config_fields import read_field, read_size
 from qora_vision.weights.flax_layouts import FlaxLinear, flax_norm
-from qora_vision.weights.sources import Spelling
+from qora_vision.weights.maps import ClipProtocol
+from qora_vision.weights.sources import SourcePattern
 
 
-def encoder_names(ours: str, theirs: str) -> dict[str, tuple[Spelling, ...]]:
+def encoder_names(ours: str, theirs: str) -> dict[str, tuple[SourcePattern, ...]]:
     """Return the name map of a stack of blocks and the norm after it.
 
     Parameters

@@ -9,30 +9,30 @@ from qora_vision.errors import CheckpointError
 from qora_vision.models.vivit import scenic
 from qora_vision.models.vivit_factorised_attention.network import VivitFactorisedAttentionConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol
 from qora_vision.weights.flax_layouts import FlaxLinear, FlaxTubelets, flax_norm
-from qora_vision.weights.sources import Spelling
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import SourcePattern
 
 _BLOCK = "Transformer/encoderblock_{i}/"
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 
 
-def _attention(axis: str) -> dict[str, Spelling]:
+def _attention(axis: str) -> dict[str, SourcePattern]:
     layer = f"{_BLOCK}MultiHeadDotProductAttention_{axis}/"
     names = {"q": "query", "k": "key", "v": "value"}
-    inputs: dict[str, Spelling] = {ours: FlaxLinear(layer + theirs) for ours, theirs in names.items()}
+    inputs: dict[str, SourcePattern] = {ours: FlaxLinear(layer + theirs) for ours, theirs in names.items()}
     return {**inputs, "proj": FlaxLinear(layer + "out", inputs=2)}
 
 
 # What the blocks of factorised self-attention call otherwise than those of every other encoder.
-_SELF_ATTENTION: dict[str, Spelling] = {
+_SELF_ATTENTION: dict[str, SourcePattern] = {
     "norm1": flax_norm(_BLOCK + "LayerNorm_space"),
     **{f"attn.{name}": layer for name, layer in _attention("space").items()},
     "norm2": flax_norm(_BLOCK + "LayerNorm_mlp"),
     "mlp.fc1": FlaxLinear(_BLOCK + "MlpBlock/Dense_0"),
     "mlp.fc2": FlaxLinear(_BLOCK + "MlpBlock/Dense_1"),
 }
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "embed": (FlaxTubelets("embedding"),),
     **scenic.encoder_names("", "Transformer"),
     "blocks.{i}.time_norm": (flax_norm(_BLOCK + "LayerNorm_time"),),
@@ -41,9 +41,7 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "head": (FlaxLinear("output_projection"),),
 }
 for _name, _layer in _SELF_ATTENTION.items():
-    NAMES[f"blocks.{{i}}.{_name}"] += (_layer,)
-IGNORED = (r"(?!)",)  # optimiser state is left out when the file is read
-PREFIXES = ()
+    _NAMES[f"blocks.{{i}}.{_name}"] += (_layer,)
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -86,3 +84,11 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitFactorisedA
 def protocol(config: VivitFactorisedAttentionConfig) -> ClipProtocol:
     """Return the authors' protocol for Kinetics, or for the data set that has as many classes."""
     return scenic.protocol(config.image_size, config.num_classes)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

@@ -9,11 +9,12 @@ from qora_vision.errors import CheckpointError
 from qora_vision.models.vivit import scenic
 from qora_vision.models.vivit_factorised_encoder.network import VivitFactorisedEncoderConfig
 from qora_vision.weights.checkpoints import Checkpoint
-from qora_vision.weights.config_fields import ClipProtocol, read_field
+from qora_vision.weights.config_fields import read_field
 from qora_vision.weights.flax_layouts import FlaxLinear, FlaxTubelets
-from qora_vision.weights.sources import Spelling
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import SourcePattern
 
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "embed": (FlaxTubelets("embedding"),),
     "cls_token": ("cls_SpatialTransformer",),
     "temporal.cls_token": ("cls_TemporalTransformer",),
@@ -22,8 +23,6 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "pre_logits": (FlaxLinear("pre_logits"),),
     "head": (FlaxLinear("output_projection"),),
 }
-IGNORED = (r"(?!)",)  # optimiser state is left out when the file is read
-PREFIXES = ()
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
@@ -69,3 +68,11 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitFactorisedE
 def protocol(config: VivitFactorisedEncoderConfig) -> ClipProtocol:
     """Return the authors' protocol for Kinetics, or for the data set that has as many classes."""
     return scenic.protocol(config.image_size, config.num_classes)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    read_config=read_config,
+    protocol=protocol,
+    original_fields=original_fields,
+)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qora_vision.models.vjepa2.network import Vjepa2Config
-from qora_vision.weights.config_fields import ClipProtocol, activation_of, read_field, read_size
-from qora_vision.weights.sources import Applied, Spelling
+from qora_vision.weights.config_fields import activation_of, read_field, read_size
+from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.sources import Applied, SourcePattern
 
 _ENCODER = "vjepa2.encoder"
 _LAYER = f"{_ENCODER}.layer.{{i}}"
@@ -15,7 +16,7 @@ _POOLER_LAYER = "pooler.self_attention_layers.{i}"
 _CROSS = "pooler.cross_attention_layer"
 
 # Ours -> theirs; {i} is a block. The query of the pooler is the same for all clips: it is projected here.
-NAMES: dict[str, tuple[Spelling, ...]] = {
+_NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "embed": (f"{_ENCODER}.embeddings.patch_embeddings.proj",),
     "blocks.{i}.norm1": (f"{_LAYER}.norm1",),
     "blocks.{i}.attn.q": (f"{_LAYER}.attention.query",),
@@ -44,9 +45,6 @@ NAMES: dict[str, tuple[Spelling, ...]] = {
     "pooler.mlp.fc2": (f"{_CROSS}.mlp.fc2",),
     "head": ("classifier",),
 }
-# The predictor serves training and planning.
-IGNORED = (r"vjepa2\.predictor\..*",)
-PREFIXES = ()
 
 # Classifiers of this many frames see every fourth frame, those of more every second one.
 _COARSE_FRAMES = 16
@@ -96,3 +94,12 @@ def protocol(config: Vjepa2Config) -> ClipProtocol:
         "crop_size": {"height": height, "width": width},
     }
     return ClipProtocol("dense", stride, processor)
+
+
+CHECKPOINT_MAP = CheckpointMap(
+    names=_NAMES,
+    # The predictor serves training and planning.
+    ignored=(r"vjepa2\.predictor\..*",),
+    read_config=read_config,
+    protocol=protocol,
+)

@@ -1,0 +1,66 @@
+"""What a model says about checkpoints of other people: names of tensors, config, preparation of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from qora_vision.weights.checkpoints import Checkpoint
+from qora_vision.weights.sources import SourcePattern
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class ClipProtocol:
+    """How the authors of a model choose and prepare frames.
+
+    Attributes
+    ----------
+    sampling, stride
+        Fields of `video.Preprocessing`. They replace whatever the checkpoint says, since no processor of
+        Hugging Face chooses frames.
+    processor
+        Replaces a missing preprocessor_config.json, and has the fields of one.
+    resize_rule
+        Whose arithmetic `processor` resizes with. None: that of the processor class it names.
+    """
+
+    sampling: Literal["uniform", "dense", "segments"]
+    stride: int
+    processor: Mapping[str, Any]
+    resize_rule: Literal["plain"] | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointMap(Generic[ConfigT]):
+    """How checkpoints of one architecture become its config and its tensors.
+
+    Attributes
+    ----------
+    names
+        Name of a tensor or layer of the model -> where its values may come from. The first candidate that a
+        checkpoint has is taken. "{i}" stands for the number of a block. A layer's name stands for its
+        `weight` and its `bias`. Every tensor of the config's `tensor_specs()` must be here.
+    read_config
+        Makes the config from the fields of config.json and the number of classes. Fields that are missing
+        take the defaults of the reference implementation.
+    protocol
+        Returns how the authors prepare clips for a model of this config.
+    original_fields
+        Returns the fields of config.json as the tensors of the authors' own checkpoint tell them, and None
+        for any other checkpoint. It raises `ValueError` where they cannot be told. None: the authors publish
+        no such checkpoints.
+    ignored
+        Regular expressions. A tensor whose whole name matches one of them is no fault, but is not read.
+    prefixes
+        Texts that may precede every name of a checkpoint and mean nothing.
+    """
+
+    names: Mapping[str, tuple[SourcePattern, ...]]
+    read_config: Callable[[Mapping[str, Any], int], ConfigT]
+    protocol: Callable[[ConfigT], ClipProtocol]
+    original_fields: Callable[[Checkpoint], dict[str, Any] | None] | None = None
+    ignored: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
