@@ -6,20 +6,23 @@
 ...     print(f"{score:6.1%}  {label}")
 """
 
-from qora_vision.engine.ops import available_isas, cpu_info, set_num_threads
+from qora_vision.engine.ops import Compute, available_isas, cpu_info, set_num_threads
 from qora_vision.errors import (
     CheckpointError,
     DownloadError,
     IsaError,
     ModelFileError,
     QoraVisionError,
+    QoraVisionWarning,
     VideoError,
 )
 from qora_vision.loading.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
 from qora_vision.loading.hub import CachedModel, ModelCache
+from qora_vision.loading.options import ValueRange, Weights
 from qora_vision.tasks.annotate import ANNOTATION_FORMATS, annotate
 from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
+from qora_vision.tasks.frames import SamplingRule
 from qora_vision.tasks.load import list_models, load
 from qora_vision.tasks.prediction import Prediction, Window
 from qora_vision.tasks.segments import join_windows
@@ -37,6 +40,7 @@ __all__ = [
     "CheckpointError",
     "ClipComparison",
     "Comparison",
+    "Compute",
     "DownloadError",
     "IsaError",
     "ModelCache",
@@ -44,9 +48,13 @@ __all__ = [
     "ModelInfo",
     "Prediction",
     "QoraVisionError",
+    "QoraVisionWarning",
+    "SamplingRule",
     "Segment",
+    "ValueRange",
     "VideoClassifier",
     "VideoError",
+    "Weights",
     "Window",
     "__version__",
     "annotate",

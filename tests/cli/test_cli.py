@@ -212,7 +212,16 @@ def test_info_for_people(tiny_model_file: Path, capsys) -> None:
     for kind, nbytes in sizes.items():
         assert any(f"{kind:<4} " in line and f"{nbytes / 1000:.1f} kB" in line for line in out.splitlines())
     names = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
-    assert names == ["File", "Architecture", "Weights", "Labels", "Config", "Preprocessing", "Provenance"]
+    assert names == [
+        "File",
+        "Architecture",
+        "Weights",
+        "Labels",
+        "Scores",
+        "Config",
+        "Preprocessing",
+        "Provenance",
+    ]
 
 
 def test_convert_leaves_the_old_file_when_it_fails(tiny_checkpoint: Path, tmp_path: Path, capsys) -> None:

@@ -141,8 +141,10 @@ def test_a_bare_original_file_says_what_it_is(kind: str, tmp_path: Path) -> None
     fields |= {"num_frames": 8}
     model = random_model("Timesformer", fields, 26)
     state = prefixed("model.")({}, model)
-    torch.save({"epoch": 14, "model_state": state}, tmp_path / "TimeSformer.pyth")
-    clf = qora_vision.load(tmp_path / "TimeSformer.pyth", weights="f32", compute="exact")
+    path = tmp_path / "TimeSformer_divST_8x32_224_K600.pyth"  # a published name
+    torch.save({"epoch": 14, "model_state": state}, path)
+    with pytest.warns(qora_vision.QoraVisionWarning, match="those of Kinetics-600 are assumed"):
+        clf = qora_vision.load(path, weights="f32", compute="exact")
     assert clf.config == TimesformerConfig(
         num_classes=600,
         image_size=(32, 32),
@@ -190,7 +192,8 @@ def test_another_number_of_frames_or_size_is_refused(tmp_path: Path) -> None:
 
 def test_something_something_is_sampled_in_segments(tmp_path: Path) -> None:
     random_model("Timesformer", SMALL | {"num_labels": 174}, 30).save_pretrained(tmp_path)
-    clf = qora_vision.load(tmp_path)
+    with pytest.warns(qora_vision.QoraVisionWarning, match="Something-Something V2 are assumed"):
+        clf = qora_vision.load(tmp_path)
     assert clf.preprocessing.sampling == "segments"
     assert clf.labels[-1] == "Wiping something off of something"
 
@@ -207,6 +210,7 @@ def test_parameters_are_those_of_transformers(kind: str) -> None:
     assert config.sequence_length == (1569 if kind == "joint_space_time" else 197)
 
 
+@pytest.mark.filterwarnings("ignore:.*400 classes have no names")
 def test_timesformer_b_at_full_size(tmp_path: Path) -> None:
     """The promises at the size of the published model: 12 blocks, 8 frames of 196 patches.
 

@@ -160,8 +160,9 @@ def test_a_bare_original_file_says_what_it_is(tmp_path: Path) -> None:
     """The smallest published width: 6 heads there (Hugging Face converts it with 16)."""
     fields = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "layer_norm_eps": 1e-6}
     model = random_model("VideoMAE", fields | {"num_hidden_layers": 1, "num_labels": 174}, 26)
-    torch.save({"module": original({}, model)}, tmp_path / "vit_s.pth")
-    clf = qora_vision.load(tmp_path / "vit_s.pth", weights="f32", compute="exact")
+    torch.save({"module": original({}, model)}, tmp_path / "vit_s_ssv2.pth")
+    with pytest.warns(qora_vision.QoraVisionWarning, match="Something-Something V2 are assumed"):
+        clf = qora_vision.load(tmp_path / "vit_s_ssv2.pth", weights="f32", compute="exact")
     assert clf.config == VideoMaeConfig(
         num_classes=174,
         embed_dim=384,
@@ -233,6 +234,7 @@ def test_sizes_are_those_of_transformers() -> None:
         assert config.sequence_length == 1568
 
 
+@pytest.mark.filterwarnings("ignore:.*400 classes have no names")
 def test_videomae_b_at_full_size(tmp_path: Path) -> None:
     """The promises at the size of the published model: 12 blocks, 1568 tokens, 86 million weights.
 

@@ -94,6 +94,7 @@ def test_a_model_without_a_classifier_says_so(tmp_path: Path) -> None:
         qora_vision.load(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:.*400 classes have no names")
 def test_vivit_b_at_full_size(tmp_path: Path) -> None:
     """The promises at the size of the published model: 12 blocks, 3137 tokens, 89 million weights.
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import qora_vision
-from qora_vision.cli import cache, classify, compare, convert, demo, doctor, info, vivit
+from qora_vision.cli import cache, classify, compare, convert, demo, doctor, info, segments, vivit
 from qora_vision.cli.options import UsageError
 from qora_vision.cli.output import print_error
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {qora_vision.__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb in (demo, classify, vivit, convert, compare, info, cache, doctor):
+    for verb in (demo, classify, segments, vivit, convert, compare, info, cache, doctor):
         verb.add_parser(verbs)
     return parser
 

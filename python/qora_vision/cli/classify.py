@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import Any, get_args
 
 import qora_vision
 from qora_vision.cli.options import (
@@ -74,11 +74,17 @@ def add_parser(verbs: Verbs) -> None:
         default=5,
         help="labels for each clip (default: %(default)s)",
     )
+    parser.add_argument(
+        "--min-score",
+        metavar="S",
+        type=float,
+        help="leave out labels with a lower score: 0.5 is the usual limit of a multi-label model",
+    )
     add_json_option(parser, "one JSON object a line and clip")
     clip = parser.add_argument_group("choosing frames")
     clip.add_argument(
         "--sampling",
-        choices=("uniform", "dense", "segments"),
+        choices=get_args(qora_vision.SamplingRule),
         help="spread frames over the whole clip, or take them at a stride from its middle "
         "(default: as the model says)",
     )
@@ -144,6 +150,7 @@ def _classify(
             sampling=arguments.sampling,
             stride=arguments.stride,
             views=arguments.views,
+            min_score=arguments.min_score,
             progress=progress if len(arguments.sources) == 1 else None,
         )
     except (qora_vision.QoraVisionError, OSError) as error:

@@ -49,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
             {
                 "file": arguments.file,
                 "file_size": model.file_size,
+                "format_version": model.format_version,
+                "task": model.task,
+                "scoring": model.scoring,
                 "architecture": model.architecture,
                 "config": model.config,
                 "preprocessing": model.preprocessing,
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             ("Architecture", model.architecture),
             ("Weights", f"{model.quantization}\n{_sizes(model)}"),
             ("Labels", _labels(model.labels)),
+            ("Scores", model.scoring),
             ("Config", _lines(model.config)),
             ("Preprocessing", _lines(model.preprocessing)),
             ("Provenance", _lines(model.provenance)),

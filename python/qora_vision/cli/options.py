@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import qora_vision
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-WEIGHTS = ("q4", "q8", "f16", "f32")
-COMPUTE = ("auto", "int8", "bf16", "exact")
+WEIGHTS = get_args(qora_vision.Weights)
+COMPUTE = get_args(qora_vision.Compute)
 
 
 # What `classify` and `demo` use when no model is named.
@@ -45,7 +45,7 @@ def add_conversion_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--value-range",
-        choices=("original", "hf"),
+        choices=get_args(qora_vision.ValueRange),
         help="what pixels become: what the model was trained with, or what the checkpoint's own "
         "preprocessor_config.json computes (default: original)",
     )

@@ -15,9 +15,9 @@ from qora_vision.weights.config_fields import labels_of, names_in_order
 
 _MAX_CARD = 1 << 20
 # Number of classes -> the data set they may be of, the file of its class names in `assets`, and how the name
-# or the card of a checkpoint speaks of it.
+# or the card of a checkpoint speaks of it. torchvision names its Swin files after their architecture alone.
 DATA_SETS = {
-    400: ("Kinetics-400", "kinetics400.txt", r"kinetics|k400"),
+    400: ("Kinetics-400", "kinetics400.txt", r"kinetics|k400|^swin3d_[tsb]-"),
     600: ("Kinetics-600", "kinetics600.txt", r"kinetics|k600"),
     174: ("Something-Something V2", "something_something_v2.txt", r"something|ssv2|ss?th?v2"),
 }
