@@ -6,13 +6,14 @@
 #include "bindings/bindings.h"
 #include "bindings/overlap.h"
 #include "kernels/dispatch.h"
-#include "ops/attention.h"
+#include "ops/attention/full.h"
+#include "ops/attention/rotary.h"
+#include "ops/attention/short.h"
+#include "ops/attention/windowed.h"
 #include "ops/finite.h"
-#include "ops/linear.h"
+#include "ops/linear/linear.h"
+#include "ops/linear/mlp.h"
 #include "ops/peak.h"
-#include "ops/rotary.h"
-#include "ops/short_attention.h"
-#include "ops/window_attention.h"
 
 namespace qora {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "bindings/bindings.h"
 #include "core/views.h"
-#include "ops/resize.h"
+#include "ops/pixels.h"
 
 namespace py = pybind11;
 

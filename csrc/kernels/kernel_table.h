@@ -50,6 +50,9 @@ static_assert(kI16ProductKeys * kI16WeightOne <= kI16WeightSum, "a product of we
 constexpr int kI8ScoreBits = 10;
 constexpr int kI8Limit = 127;
 
+// Scores and exponents are in units of log2: 2^x is cheaper than e^x.
+constexpr float kLog2E = 1.44269504088896f;
+
 // Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
 

@@ -1,12 +1,11 @@
 // Elementary functions over a Vec wrapper V.
 #pragma once
 
+#include "kernels/kernel_table.h"
 #include "kernels/tile.inl.h"
 
 namespace qora {
 namespace {
-
-constexpr float kLog2E = 1.44269504088896f;
 
 // 2^x for -64 <= x <= 126, and 2^-64 below: next to a weight of 1 that is nothing in float32, while the
 // denormal numbers further down would slow every operation that meets them a hundredfold. The polynomial is a

@@ -1,4 +1,4 @@
-#include "ops/short_attention.h"
+#include "ops/attention/short.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // From float32 weights to the canonical groups of the model file.
 #pragma once
 
-#include "ops/pack.h"
+#include "ops/linear/stored_weights.h"
 
 namespace qora {
 

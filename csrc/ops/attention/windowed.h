@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "ops/attention.h"
+#include "ops/attention/heads.h"
 
 namespace qora {
 

@@ -1,13 +1,10 @@
-// Multi-head attention: softmax(scale · Q Kᵀ) V, streamed over blocks of keys.
+// Heads of attention where the caller keeps them: rows of values inside larger activations.
 #pragma once
 
 #include "core/views.h"
 #include "kernels/kernel_table.h"
 
 namespace qora {
-
-// Scores are in units of log2 inside: 2^x is cheaper than e^x.
-constexpr float kLog2E = 1.44269504088896f;
 
 // Rows of one head, whose values are contiguous: every `stride` elements, or in any order.
 template <class Byte>
@@ -51,11 +48,5 @@ struct HeadView {
 
 // What every attention over streamed keys asks of its operands; throws otherwise. `op` names the caller.
 void check_heads(const char* op, const HeadView& q, const HeadView& k, const HeadView& v, float scale);
-
-// All keys and values are packed before the first row of out is written: out may lie over them, not over q.
-// out: (batch * q.rows, heads * head_dim) float32 or bf16. `family` is the operand type of both products:
-// f32, bf16, i16 or i8. The score matrix is never stored: each thread keeps a block of it.
-void attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
-               const HeadView& v, float scale, const Matrix& out, int num_threads);
 
 }  // namespace qora

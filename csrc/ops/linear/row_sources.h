@@ -1,9 +1,8 @@
-// Linear layers: y = act(norm(x) Wᵀ + b) + residual, and two of them as an MLP.
+// Where the rows of a linear layer's input come from.
 #pragma once
 
 #include "core/views.h"
-#include "ops/norm.h"
-#include "ops/pack.h"
+#include "kernels/kernel_table.h"
 
 namespace qora {
 
@@ -53,21 +52,5 @@ class TubeletRows final : public RowSource {
     Tubelet tubelet_;
     int64_t grid_t_, grid_h_, grid_w_;
 };
-
-// What happens to a tile of results before it is stored.
-struct Epilogue {
-    Activation activation = Activation::kNone;
-    ConstMatrix residual;  // float32, added after the activation; empty = none
-};
-
-// out (float32 or bf16) must not overlap the rows of x; the residual may be `out`.
-// `op` names the caller in errors.
-void linear(const char* op, const RowSource& x, const RowNorm& norm, const PackedLinear& weight,
-            const Epilogue& epilogue, const Matrix& out, int num_threads);
-
-// out = act(norm(x) W1ᵀ + b1) W2ᵀ + b2 + residual, block by block: the hidden layer is never stored whole.
-// out may be x and the residual.
-void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activation activation,
-         const PackedLinear& fc2, const ConstMatrix& residual, const Matrix& out, int num_threads);
 
 }  // namespace qora

@@ -1,13 +1,9 @@
-// One head of streaming attention: its keys and values as right operands, and blocks of queries against them.
-// What is a head, which rows it has and where results go is the caller's business.
+// Queries, keys and values of a head as operands of its tiles, and the scales that go with them.
 #pragma once
 
-#include "ops/attention.h"
+#include "ops/attention/heads.h"
 
 namespace qora {
-
-// Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
-constexpr int64_t kBlockQueries = 96;
 
 // One head's keys and values as B operands. Keys: panels [key / nr][d step][nr]; values: [d / value_nr][key
 // step][value_nr].
@@ -40,22 +36,22 @@ struct HeadLayout {
     void key_columns(int64_t* keys) const;
 };
 
-// What is added to the scores of a block of queries: rows of score_columns() values in the order of
-// key_columns(), float32 in units of log2, or, for i16, int32 steps of 2^-kI16ScoreBits.
-struct ScoreBias {
-    const void* const* rows;   // for each query
-    const void* const* masks;  // a second one for each query; null = none
-};
-// Largest |bias| of the i16 family in steps: with a score of 2^29 it stays below 2^30, so that the difference
-// of two fits an int32.
-constexpr int64_t kMaxBiasSteps = int64_t{1} << 28;
-
 // Write keys and values to a head's memory, and their scales. Two threads may do one each.
 void pack_keys(const HeadLayout& layout, const HeadRows& k, PackedHead& head);
 void pack_values(const HeadLayout& layout, const HeadRows& v, PackedHead& head);
 
-// out = softmax(scale q kᵀ + bias) v for some queries, about kBlockQueries; bias may be null.
-void attend(const HeadLayout& layout, const HeadRows& q, const PackedHead& head, float scale,
-            const ScoreBias* bias, const HeadResult& out);
+// Queries as a left operand, and what turns a row's accumulators into scores: `scale` times one is a score in
+// units of log2; shifts and factors are those of SoftmaxArgs. They stay until the thread encodes others.
+struct EncodedQueries {
+    const uint8_t* rows;
+    ptrdiff_t stride;  // bytes
+    const float* scales;
+    const int32_t* shifts;
+    const int16_t* factors;
+};
+
+// `unit` is what a product of an encoded key and a query as it is counts in units of log2; `biased`:
+// something is added to scores.
+EncodedQueries encode_queries(const HeadLayout& layout, const HeadRows& q, float unit, bool biased);
 
 }  // namespace qora

@@ -1,4 +1,4 @@
-#include "ops/window_attention.h"
+#include "ops/attention/windowed.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/parallel.h"
-#include "ops/streaming_attention.h"
+#include "ops/attention/streaming.h"
 
 namespace qora {
 namespace {

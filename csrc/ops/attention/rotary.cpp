@@ -1,4 +1,4 @@
-#include "ops/rotary.h"
+#include "ops/attention/rotary.h"
 
 #include "core/parallel.h"
 

@@ -1,4 +1,4 @@
-#include "ops/resize.h"
+#include "ops/pixels.h"
 
 #include <algorithm>
 #include <cmath>

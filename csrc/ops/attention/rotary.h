@@ -3,7 +3,7 @@
 
 #include "core/views.h"
 #include "kernels/kernel_table.h"
-#include "ops/attention.h"
+#include "ops/attention/heads.h"
 
 namespace qora {
 

@@ -1,4 +1,4 @@
-#include "ops/head_operands.h"
+#include "ops/attention/head_operands.h"
 
 #include <algorithm>
 #include <cmath>
@@ -208,6 +208,36 @@ QueryScale byte_query(float max, float unit) {
 }
 
 }  // namespace
+
+HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
+    : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
+    const int64_t kr = family_kr(f), nr = t.nr;
+    const bool is_short = dim <= nr / 2;
+    value_tile = is_short ? kernels.half_tile : kernels.tile;
+    value_nr = is_short ? nr / 2 : nr;
+    d_steps = ceil_div(dim, kr);
+    key_steps = ceil_div(keys, kr);
+    key_panels = ceil_div(keys, nr);
+    d_panels = ceil_div(dim, value_nr);
+    key_panel_bytes = d_steps * nr * 4;
+    value_panel_bytes = key_steps * value_nr * 4;
+    head_bytes = round_up(key_panels * key_panel_bytes + d_panels * value_panel_bytes + 2 * dim * 4 +
+                              (f == Family::kI8 ? score_columns() * 4 : 0),
+                          64);
+}
+
+PackedHead HeadLayout::head(uint8_t* memory) const {
+    uint8_t* values = memory + key_panels * key_panel_bytes;
+    auto* scales = reinterpret_cast<float*>(values + d_panels * value_panel_bytes);
+    float* offsets = scales + head_dim;
+    return {memory, values, 1.0f, scales, offsets, reinterpret_cast<int32_t*>(offsets + head_dim)};
+}
+
+void HeadLayout::key_columns(int64_t* keys) const {
+    for (int64_t key = 0; key < score_columns(); ++key)
+        keys[key / table.nr * table.nr + kernels.key_column(static_cast<int>(key % table.nr))] =
+            std::min(key, key_rows - 1);
+}
 
 EncodedQueries encode_queries(const HeadLayout& l, const HeadRows& q, float unit, bool biased) {
     Scratch& s = scratch();

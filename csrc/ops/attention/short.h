@@ -1,7 +1,7 @@
 // Multi-head attention over many short sequences, such as a patch's tokens through time.
 #pragma once
 
-#include "ops/attention.h"
+#include "ops/attention/heads.h"
 
 namespace qora {
 

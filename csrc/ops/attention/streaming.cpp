@@ -1,11 +1,10 @@
-#include "ops/streaming_attention.h"
+#include "ops/attention/streaming.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/prefetch.h"
-#include "ops/head_operands.h"
 
 namespace qora {
 namespace {
@@ -28,36 +27,6 @@ Scratch& scratch() {
 }
 
 }  // namespace
-
-HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys)
-    : table(t), kernels(t.family[static_cast<int>(f)]), family(f), head_dim(dim), key_rows(keys) {
-    const int64_t kr = family_kr(f), nr = t.nr;
-    const bool is_short = dim <= nr / 2;
-    value_tile = is_short ? kernels.half_tile : kernels.tile;
-    value_nr = is_short ? nr / 2 : nr;
-    d_steps = ceil_div(dim, kr);
-    key_steps = ceil_div(keys, kr);
-    key_panels = ceil_div(keys, nr);
-    d_panels = ceil_div(dim, value_nr);
-    key_panel_bytes = d_steps * nr * 4;
-    value_panel_bytes = key_steps * value_nr * 4;
-    head_bytes = round_up(key_panels * key_panel_bytes + d_panels * value_panel_bytes + 2 * dim * 4 +
-                              (f == Family::kI8 ? score_columns() * 4 : 0),
-                          64);
-}
-
-PackedHead HeadLayout::head(uint8_t* memory) const {
-    uint8_t* values = memory + key_panels * key_panel_bytes;
-    auto* scales = reinterpret_cast<float*>(values + d_panels * value_panel_bytes);
-    float* offsets = scales + head_dim;
-    return {memory, values, 1.0f, scales, offsets, reinterpret_cast<int32_t*>(offsets + head_dim)};
-}
-
-void HeadLayout::key_columns(int64_t* keys) const {
-    for (int64_t key = 0; key < score_columns(); ++key)
-        keys[key / table.nr * table.nr + kernels.key_column(static_cast<int>(key % table.nr))] =
-            std::min(key, key_rows - 1);
-}
 
 void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, float scale,
             const ScoreBias* bias, const HeadResult& out) {
