@@ -29,41 +29,27 @@ from qora_vision import _core
 from qora_vision.errors import IsaError
 from qora_vision.ops import Engine, available_isas, cpu_info, default_isa, quantize
 
-# What each table needs, as Linux names it, each beside all that the ones before it need; some CPUs lack those
-# in OPTIONAL and have what follows.
-NEEDED = {
-    "x86_64": {
-        "avx2": {"avx2", "fma", "f16c"},
-        "avx_vnni": {"avx_vnni"},
-        "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
-        "avx512_vnni": {"avx512_vnni"},
-        "avx512_vnni_bf16": {"avx512_bf16"},
-    },
-    "aarch64": {
-        "neon": {"asimd"},
-        "neon_dotprod": {"asimddp"},
-        "neon_dotprod_bf16": {"bf16"},
-    },
+# csrc/core/isas.inc: what each table needs of a CPU, as Linux names it, beside all that its base needs.
+KNOWN = _core.known_isas()
+PLATFORMS = {
+    "x86_64": {"ANY", "X86"},
+    "aarch64": {"ANY", "ARM64", "ARM64_GNU"},
 }
-OPTIONAL = {"avx_vnni"}
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def _expected_isas() -> list[str]:
-    needed_by = NEEDED.get(platform.machine(), {})
-    if not needed_by:
-        return ["scalar"]
+    platforms = PLATFORMS.get(platform.machine(), {"ANY"})
     title = "flags" if platform.machine() == "x86_64" else "Features"
     lines = [line for line in CPUINFO.read_text().splitlines() if line.startswith(title)]
-    if not lines:
+    if len(platforms) > 1 and not lines:
         pytest.skip("an emulator shows the /proc/cpuinfo of its host; tools/test_aarch64.sh knows its CPUs")
-    flags = set(lines[0].partition(":")[2].split())
-    found = ["scalar"]
-    for isa, needed in needed_by.items():
-        if needed <= flags:
-            found.append(isa)
-        elif isa not in OPTIONAL:
-            break
+    flags = set(lines[0].partition(":")[2].split()) if lines else set()
+    found: list[str] = []
+    for isa in KNOWN:
+        has_base = isa["base"] is None or isa["base"] in found
+        if isa["platform"] in platforms and has_base and set(isa["features"]) <= flags:
+            found.append(isa["name"])
     return found
 
 
@@ -98,7 +84,20 @@ def test_the_environment_chooses_one(isa: str) -> None:
 
 
 def _lacking() -> list[str]:
-    return [isa for needed_by in NEEDED.values() for isa in needed_by if isa not in ISAS]
+    return [isa["name"] for isa in KNOWN if isa["name"] not in ISAS]
+
+
+def test_every_known_instruction_set_has_a_base_before_it_and_a_unit() -> None:
+    names = [isa["name"] for isa in KNOWN]
+    assert names[0] == "scalar" and KNOWN[0]["base"] is None and KNOWN[0]["features"] == []
+    for at, isa in enumerate(KNOWN[1:], 1):
+        assert isa["base"] in names[:at] and isa["features"], isa["name"]
+    units = {path.stem for path in (Path(__file__).parents[1] / "csrc/kernels/tables").glob("*.cpp")}
+    assert units == set(names)
+    platforms = PLATFORMS.get(platform.machine(), {"ANY"})
+    assert {isa["name"] for isa in KNOWN if isa["built"]} == {
+        isa["name"] for isa in KNOWN if isa["platform"] in platforms
+    }
 
 
 @pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 ", *_lacking()])

@@ -10,6 +10,19 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() =
         "Native kernels of qora_vision. Use qora_vision.ops: it documents and checks what is passed here.";
+    m.def("known_isas", [] {
+        py::list rows;
+        for (const qora::IsaInfo& info : qora::known_isas()) {
+            py::dict row;
+            row["name"] = info.name;
+            row["platform"] = info.platform;
+            row["base"] = info.isa == info.base ? py::object(py::none()) : py::str(qora::isa_name(info.base));
+            row["features"] = py::str(info.features).attr("split")();
+            row["built"] = info.built;
+            rows.append(row);
+        }
+        return rows;
+    });
     m.def("available_isas", [] {
         std::vector<std::string> names;
         for (qora::Isa isa : qora::available_isas()) names.emplace_back(qora::isa_name(isa));

@@ -270,14 +270,8 @@ struct KernelTable {
     int32_t (*q4_to_i8)(const uint8_t* stored, const float* scales, int64_t groups, float inverse, int8_t* y);
 };
 
-const KernelTable& scalar_table() noexcept;
-const KernelTable& avx2_table() noexcept;
-const KernelTable& avx_vnni_table() noexcept;
-const KernelTable& avx512_table() noexcept;
-const KernelTable& avx512_vnni_table() noexcept;
-const KernelTable& avx512_vnni_bf16_table() noexcept;
-const KernelTable& neon_table() noexcept;
-const KernelTable& neon_dotprod_table() noexcept;
-const KernelTable& neon_dotprod_bf16_table() noexcept;
+// The table of each instruction set; only those of the build's platform are defined.
+#define QORA_ISA(isa, unit, platform, base, features) const KernelTable& unit##_table() noexcept;
+#include "core/isas.inc"
 
 }  // namespace qora

@@ -10,6 +10,13 @@ _Array = NDArray[Any]
 _Floats = NDArray[np.float32]
 _Norm = tuple[_Floats, _Floats | None, float]
 
+class _IsaInfo(TypedDict):
+    name: str
+    platform: str
+    base: str | None
+    features: list[str]
+    built: bool
+
 class _TableInfo(TypedDict):
     nr: int
     mr: dict[str, int]
@@ -33,6 +40,7 @@ class PackedLinear:
     @property
     def nbytes(self) -> int: ...
 
+def known_isas() -> list[_IsaInfo]: ...
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
 def cpu_name() -> str: ...

@@ -1,6 +1,6 @@
 // AVX-512 F/BW/VL/DQ (Skylake-X).
-#include "kernels/simd_avx512.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_avx512.h"
 
 namespace qora {
 

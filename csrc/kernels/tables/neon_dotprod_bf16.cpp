@@ -1,8 +1,8 @@
 // NEON with dot products of bytes and of bf16 (Neoverse V1 and N2, Cortex-A710, Apple M2 and later).
 #define QORA_UNIT_DOTPROD 1
 #define QORA_UNIT_BF16 1
-#include "kernels/simd_neon.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_neon.h"
 
 namespace qora {
 

@@ -1,7 +1,7 @@
 // AVX2 with AVX-VNNI (Alder Lake, Zen 5 and later): dot products of bytes and of int16 in 256 bits.
 #define QORA_UNIT_VNNI 1
-#include "kernels/simd_avx2.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_avx2.h"
 
 namespace qora {
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/algorithms/math.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/math.inl.h"
 
 namespace qora {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/tile.inl.h"
+#include "kernels/algorithms/tile.inl.h"
 
 namespace qora {
 namespace {

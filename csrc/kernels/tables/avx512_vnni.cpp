@@ -1,7 +1,7 @@
 // AVX-512 with VNNI (Cascade Lake, Ice Lake, Tiger Lake): dot products of bytes and of int16.
 #define QORA_UNIT_VNNI 1
-#include "kernels/simd_avx512.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_avx512.h"
 
 namespace qora {
 

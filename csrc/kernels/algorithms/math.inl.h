@@ -1,8 +1,8 @@
 // Elementary functions over a Vec wrapper V.
 #pragma once
 
+#include "kernels/algorithms/tile.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/tile.inl.h"
 
 namespace qora {
 namespace {

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "kernels/compiler.h"
-#include "kernels/simd_x86.h"
+#include "kernels/simd/simd_x86.h"
 
 namespace qora {
 namespace {

@@ -1,7 +1,7 @@
 // NEON with dot products of bytes (Cortex-A76, Neoverse N1, Apple M1 and later).
 #define QORA_UNIT_DOTPROD 1
-#include "kernels/simd_neon.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_neon.h"
 
 namespace qora {
 

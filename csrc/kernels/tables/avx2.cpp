@@ -1,6 +1,6 @@
 // AVX2 + FMA + F16C (Haswell, Zen and later).
-#include "kernels/simd_avx2.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_avx2.h"
 
 namespace qora {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/algorithms/tile.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/tile.inl.h"
 
 namespace qora {
 namespace {

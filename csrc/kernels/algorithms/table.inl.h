@@ -1,17 +1,17 @@
 // A whole kernel table from a Vec wrapper.
 #pragma once
 
-#include "kernels/attention.inl.h"
-#include "kernels/grouped.inl.h"
+#include "kernels/algorithms/attention_operands.inl.h"
+#include "kernels/algorithms/q4_tile.inl.h"
+#include "kernels/algorithms/recurrent.inl.h"
+#include "kernels/algorithms/requantise.inl.h"
+#include "kernels/algorithms/rotary.inl.h"
+#include "kernels/algorithms/rows.inl.h"
+#include "kernels/algorithms/score_bias.inl.h"
+#include "kernels/algorithms/short_attention.inl.h"
+#include "kernels/algorithms/streaming_attention.inl.h"
+#include "kernels/algorithms/tile.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/operands.inl.h"
-#include "kernels/recurrent.inl.h"
-#include "kernels/requantise.inl.h"
-#include "kernels/rotary.inl.h"
-#include "kernels/rows.inl.h"
-#include "kernels/score_bias.inl.h"
-#include "kernels/short_attention.inl.h"
-#include "kernels/tile.inl.h"
 
 namespace qora {
 namespace {

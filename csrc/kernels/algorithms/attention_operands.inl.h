@@ -1,10 +1,12 @@
 // Rows of heads as operands of attention.
 #pragma once
 
+#include <math.h>
+
 #include <cstdint>
 
+#include "kernels/algorithms/vectors.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/vectors.inl.h"
 
 namespace qora {
 namespace {

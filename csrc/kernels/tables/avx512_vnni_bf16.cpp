@@ -1,8 +1,8 @@
 // AVX-512 with VNNI and BF16 (Cooper Lake, Sapphire Rapids, Zen 4 and later).
 #define QORA_UNIT_VNNI 1
 #define QORA_UNIT_BF16 1
-#include "kernels/simd_avx512.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_avx512.h"
 
 namespace qora {
 

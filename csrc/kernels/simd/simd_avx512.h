@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "kernels/compiler.h"
-#include "kernels/simd_x86.h"
+#include "kernels/simd/simd_x86.h"
 
 #if defined(QORA_UNIT_VNNI) != defined(__AVX512VNNI__) && !defined(_MSC_VER)
 #error "the unit's compiler flags and its QORA_UNIT_VNNI disagree"

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "kernels/algorithms/math.inl.h"
+#include "kernels/algorithms/vectors.inl.h"
 #include "kernels/kernel_table.h"
-#include "kernels/math.inl.h"
-#include "kernels/vectors.inl.h"
 
 namespace qora {
 namespace {

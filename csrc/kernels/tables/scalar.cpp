@@ -1,7 +1,7 @@
 // No vector instructions: every build has it, and it is the fallback on platforms without a table of their
 // own.
-#include "kernels/simd_scalar.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_scalar.h"
 
 namespace qora {
 

@@ -1,6 +1,6 @@
 // NEON as every AArch64 CPU has it (Armv8.0: Cortex-A53, A72).
-#include "kernels/simd_neon.h"
-#include "kernels/table.inl.h"
+#include "kernels/algorithms/table.inl.h"
+#include "kernels/simd/simd_neon.h"
 
 namespace qora {
 
