@@ -67,23 +67,33 @@ struct RowScale {
     int32_t zero_point;
 };
 
-// Memory that is needed after a tile: `step` bytes for each of its steps. Where its loop has room, the tile
-// asks for them along the way: all at once they would wait for each other, and the tile for them.
-struct Ahead {
-    const uint8_t* at;
-    ptrdiff_t step;
+// Memory that is needed after a tile: `step_bytes` bytes for each of its steps, from `begin` on. Where its
+// loop has room, the tile requests a line with each step: all at once they would fill the buffers of the
+// core.
+struct PrefetchHint {
+    const uint8_t* begin;
+    ptrdiff_t step_bytes;
 };
 
-// What a tile's sums begin with: rows `stride` bytes apart, C itself or others; null = zeros.
-struct Start {
-    const void* at;
+// What the sums of a tile start with: rows `stride` bytes apart, C itself or others; null = zeros.
+struct InitialSums {
+    const void* rows;
     ptrdiff_t stride;
 };
 
-// C[rows][nr] = start + A · B. Rows of A and C are a_stride and c_stride bytes apart. 1 <= rows <= mr; b is
-// aligned to 64 bytes; q4: whole groups of steps.
-using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-                        ptrdiff_t c_stride, const Start& start, const Ahead& ahead);
+// C[rows][nr] = initial + A · B.
+struct TileArgs {
+    const void* a;
+    ptrdiff_t a_stride;  // bytes from row to row
+    const void* b;       // a panel, aligned to 64 bytes
+    int64_t steps;       // a multiple of the family's step_multiple
+    int rows;            // 1 <= rows <= mr
+    void* c;
+    ptrdiff_t c_stride;  // bytes from row to row
+    InitialSums initial;
+    PrefetchHint prefetch;
+};
+using TileFn = void (*)(const TileArgs&);
 
 // Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
 // dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind

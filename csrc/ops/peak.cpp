@@ -39,9 +39,16 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
         Buffer c(static_cast<size_t>(kernels.mr * table.nr * 4));
         std::memset(a.data(), 0, a.capacity());
         std::memset(b.data(), 0, b.capacity());
-        for (int64_t i = 0; i < kCalls; ++i)
-            kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4,
-                         {nullptr, 0}, {b.data(), 0});
+        TileArgs tile{};
+        tile.a = a.data();
+        tile.a_stride = kSteps * 4;
+        tile.b = b.data();
+        tile.steps = kSteps;
+        tile.rows = kernels.mr;
+        tile.c = c.data();
+        tile.c_stride = table.nr * 4;
+        tile.prefetch.begin = b.data();
+        for (int64_t i = 0; i < kCalls; ++i) kernels.tile(tile);
     };
     const double best = fastest([&] { parallel_for(threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);

@@ -29,20 +29,21 @@ struct GroupedI8 : V::DotI8 {
 // As dot_tile, but only the sums of a group of steps stay in registers: each is multiplied and then added to
 // C, which lies in the L1.
 template <class V, class Dot, int Rows>
-QORA_NOINLINE void grouped_tile(const void* left, ptrdiff_t a_stride, const void* right, int64_t steps, int,
-                                void* sums, ptrdiff_t c_stride, const Start& start, const Ahead&) {
-    const auto* a = static_cast<const uint8_t*>(left);
-    const auto* b = static_cast<const uint8_t*>(right);
-    auto* c = static_cast<uint8_t*>(sums);
+QORA_NOINLINE void grouped_tile(const TileArgs& args) {
+    const auto* a = static_cast<const uint8_t*>(args.a);
+    const auto* b = static_cast<const uint8_t*>(args.b);
+    auto* c = static_cast<uint8_t*>(args.c);
+    const ptrdiff_t a_stride = args.a_stride, c_stride = args.c_stride;
+    const int64_t steps = args.steps;
     constexpr int Vectors = V::kTileVectors;
     constexpr ptrdiff_t kVectorBytes = 4 * V::kWidth;
-    const auto* before = static_cast<const uint8_t*>(start.at);
+    const auto* initial = static_cast<const uint8_t*>(args.initial.rows);
     for (int r = 0; r < Rows; ++r) {
         uint8_t* row = c + r * c_stride;
-        if (before == nullptr)
+        if (initial == nullptr)
             memset(row, 0, Vectors * kVectorBytes);
-        else if (before + r * start.stride != row)
-            memcpy(row, before + r * start.stride, Vectors * kVectorBytes);
+        else if (initial + r * args.initial.stride != row)
+            memcpy(row, initial + r * args.initial.stride, Vectors * kVectorBytes);
     }
     for (int64_t group = 0; group < steps / kGroupSteps; ++group) {
         typename Dot::Acc acc[Rows][Vectors];

@@ -21,19 +21,17 @@ constexpr int kGrouped = 0;
 
 // The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
 template <class V, class Dot, int MaxRows, int Vectors = V::kTileVectors>
-void tile(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-          ptrdiff_t c_stride, const Start& start, const Ahead& ahead) {
+void tile(const TileArgs& args) {
+    static_assert(MaxRows <= kMaxTileRows);
     if constexpr (MaxRows > 1) {
-        if (rows < MaxRows)
-            return tile<V, Dot, MaxRows - 1, Vectors>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
+        if (args.rows < MaxRows) return tile<V, Dot, MaxRows - 1, Vectors>(args);
     }
-    // Where an instruction is too much for the loop, lines are asked for before it.
-    if constexpr (Vectors == kGrouped || !V::kAsksAlongTheWay)
-        prefetch(ahead.at, ahead.at + steps * ahead.step);
+    if constexpr (Vectors == kGrouped || !V::kPrefetchInLoop)
+        prefetch(args.prefetch.begin, args.prefetch.begin + args.steps * args.prefetch.step_bytes);
     if constexpr (Vectors == kGrouped)
-        grouped_tile<V, Dot, MaxRows>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
+        grouped_tile<V, Dot, MaxRows>(args);
     else
-        dot_tile<V, Dot, MaxRows, Vectors>(a, a_stride, b, steps, rows, c, c_stride, start, ahead);
+        dot_tile<V, Dot, MaxRows, Vectors>(args);
 }
 
 template <class V, class Dot, int MaxRows>

@@ -349,8 +349,8 @@ struct Avx2Simd : X86Bytes {
     // Sixteen registers: accumulators, the operands of a step and a temporary must fit.
     static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 2;
-    // Whether a tile's loop has room for prefetching.
-    static constexpr bool kAsksAlongTheWay = false;
+    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6;
 };
 

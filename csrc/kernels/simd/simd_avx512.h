@@ -318,8 +318,8 @@ struct Avx512Simd : X86Bytes {
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A.
     static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 4;
-    // Whether a tile's loop has room for prefetching.
-    static constexpr bool kAsksAlongTheWay = true;
+    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    static constexpr bool kPrefetchInLoop = true;
     static constexpr int kRowsF32 = 6, kRowsI16 = 6;
 };
 

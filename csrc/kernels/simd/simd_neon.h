@@ -330,8 +330,8 @@ struct NeonSimd {
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A; fewer rows where operands are
     // parted.
     static constexpr int kTileVectors = 4;
-    // Whether a tile's loop has room for prefetching.
-    static constexpr bool kAsksAlongTheWay = false;
+    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 6, kRowsI16 = 5, kRowsI8 = 6;
 };
 

@@ -246,8 +246,8 @@ struct ScalarSimd {
 
     // Tile shapes: vectors across, rows down for each family.
     static constexpr int kTileVectors = 16;
-    // Whether a tile's loop has room for prefetching.
-    static constexpr bool kAsksAlongTheWay = false;
+    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 2, kRowsBf16 = 2, kRowsI16 = 2, kRowsI8 = 2;
 };
 

@@ -76,6 +76,12 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     softmax.weight_sum = weight_sum;
     softmax.keep = keep;
     softmax.gain = gain;
+    TileArgs score_tile{};
+    score_tile.a_stride = queries.stride;
+    score_tile.steps = l.d_steps;
+    score_tile.c_stride = block_keys * 4;
+    TileArgs value_tile{};
+    value_tile.a_stride = weight_stride;
     ScoreBiasArgs added{};
     added.scores = scores;
     added.score_stride = block_keys;
@@ -90,11 +96,16 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             for (int64_t i = r; key + keys == l.key_rows && i < r + tile_rows; ++i)
                 prefetch_write(out.at(i),
                                out.at(i) + l.head_dim * static_cast<int64_t>(dtype_size(out.dtype)));
+            score_tile.rows = tile_rows;
+            score_tile.a = queries.rows + r * queries.stride;
             const uint8_t* panel = block;
-            for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes)
-                l.kernels.tile(queries.rows + r * queries.stride, queries.stride, panel, l.d_steps, tile_rows,
-                               scores + n * 4, block_keys * 4,
-                               {corrected ? head.corrections + key + n : nullptr, 0}, {panel, 0});
+            for (int64_t n = 0; n < keys; n += nr, panel += l.key_panel_bytes) {
+                score_tile.b = panel;
+                score_tile.c = scores + n * 4;
+                score_tile.initial.rows = corrected ? head.corrections + key + n : nullptr;
+                score_tile.prefetch.begin = panel;
+                l.kernels.tile(score_tile);
+            }
             if (bias != nullptr) {
                 added.rows = tile_rows;
                 added.first = static_cast<int>(key);
@@ -115,20 +126,31 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             const bool whole =
                 l.family != Family::kI16 ||
                 std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
+            value_tile.rows = tile_rows;
             const int64_t parts = whole ? 1 : ceil_div(key_steps, part_steps);
             for (int64_t p = 0; p < l.d_panels; ++p) {
                 const uint8_t* panel = values + p * l.value_panel_bytes;
                 float* to = output + r * width + p * value_nr;
+                value_tile.prefetch.begin = panel;
                 if (simply_added) {
-                    l.value_tile(weights, weight_stride, panel, key_steps, tile_rows, to, width * 4,
-                                 {key > 0 ? to : nullptr, width * 4}, {panel, 0});
+                    value_tile.a = weights;
+                    value_tile.b = panel;
+                    value_tile.steps = key_steps;
+                    value_tile.c = to;
+                    value_tile.c_stride = width * 4;
+                    value_tile.initial = {key > 0 ? to : nullptr, width * 4};
+                    l.value_tile(value_tile);
                     continue;
                 }
+                value_tile.c_stride = value_nr * 4;
+                value_tile.initial = {nullptr, 0};
                 for (int64_t part = 0; part < parts; ++part) {
                     const int64_t step = part * part_steps;
-                    l.value_tile(weights + step * 4, weight_stride, panel + step * value_nr * 4,
-                                 parts == 1 ? key_steps : std::min(part_steps, key_steps - step), tile_rows,
-                                 products + part * part_bytes, value_nr * 4, {nullptr, 0}, {panel, 0});
+                    value_tile.a = weights + step * 4;
+                    value_tile.b = panel + step * value_nr * 4;
+                    value_tile.steps = parts == 1 ? key_steps : std::min(part_steps, key_steps - step);
+                    value_tile.c = products + part * part_bytes;
+                    l.value_tile(value_tile);
                 }
                 table.merge({products, static_cast<int>(parts), part_bytes / 4, weight_sum, value_nr,
                              tile_rows, static_cast<int>(value_nr), integer, key == 0, keep, gain, to,

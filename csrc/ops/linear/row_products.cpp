@@ -88,6 +88,9 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
     e.residual_stride = epilogue.residual.row_stride;
     e.out_stride = out.row_stride;
     e.out_bf16 = out.dtype == DType::kBf16;
+    TileArgs tile{};
+    tile.a_stride = a.stride;
+    tile.c_stride = nr * 4;
     // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
     const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), slice);
     const int64_t share = ceil_div(weight.panel_bytes(), tiles);
@@ -113,17 +116,23 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
                 b = expanded;
             }
             const bool last_slice = step + steps == weight.steps();
-            const ptrdiff_t ahead = ceil_div(share, steps);
+            tile.steps = steps;
+            tile.prefetch.step_bytes = ceil_div(share, steps);
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
                 const int rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
-                // Lines that the epilogue will write: asked for while the tile computes, they need not be
-                // waited for.
+                // Lines that the epilogue will write: requested while the tile computes, they are there in
+                // time.
                 for (int64_t i = r; last_slice && i < r + rows; ++i)
                     prefetch_write(parts->out + i * row_bytes,
                                    parts->out + i * row_bytes + parts->columns * out_bytes);
                 uint8_t* sums = acc + r * nr * 4;
-                kernels.tile(a.data + r * a.stride + step * 4, a.stride, b, steps, rows, sums, nr * 4,
-                             {step > 0 ? sums : nullptr, nr * 4}, {upcoming, ahead});
+                tile.a = a.data + r * a.stride + step * 4;
+                tile.b = b;
+                tile.rows = rows;
+                tile.c = sums;
+                tile.initial = {step > 0 ? sums : nullptr, nr * 4};
+                tile.prefetch.begin = upcoming;
+                kernels.tile(tile);
                 upcoming += share;
             }
         }
