@@ -16,6 +16,7 @@ namespace qora {
 // and q4 have the same left operand.
 enum class Family : uint8_t { kF32, kBf16, kI16, kI8, kQ4 };
 constexpr int kNumFamilies = 5;
+constexpr int index_of(Family f) { return static_cast<int>(f); }
 
 // Values in a dword.
 constexpr int family_kr(Family f) {
@@ -56,8 +57,17 @@ constexpr float kLog2E = 1.44269504088896f;
 // Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
 
-// No tile has more rows.
+// Limits of a tile's geometry, which every table is checked against when it is compiled: columns divide
+// kMaxTileColumns and are a multiple of kMinTileColumns, so that what is packed in blocks of either fits
+// panels.
 constexpr int kMaxTileRows = 16;
+constexpr int kMinTileColumns = 16, kMaxTileColumns = 64;
+
+// A family may want the steps of its operands padded to a multiple, as tiles do that matrix instructions
+// multiply at once. It divides kMaxStepMultiple, so that rows that are padded to 64 values are padded enough
+// for it.
+constexpr int kMaxStepMultiple = 16;
+static_assert(kMaxStepMultiple * 4 <= 64 && kMaxStepMultiple % kGroupSteps == 0);
 
 enum class Activation : uint8_t { kNone, kGelu, kGeluTanh };
 
@@ -218,25 +228,32 @@ constexpr int kShortRows = 4;
 using PackStepsFn = void (*)(const float* const* rows, int count, int64_t first, int64_t n,
                              const float* offsets, const float* factors, uint8_t* panel, int64_t nr);
 
+// The kernels of one operand family, and the geometry that they expect.
 struct FamilyKernels {
+    int mr;             // rows of a tile
+    int step_multiple;  // steps of both operands are a multiple of it, padded with zeros; q4: kGroupSteps
     TileFn tile;
-    int mr;                    // rows of a tile
+    TileFn half_tile;          // of nr / 2 columns, for values of short heads; null for q4
     EncodeRowsFn encode_rows;  // null for i16, whose scales attention chooses
+    ExpandFn expand;           // null where panels are stored as operands
     SoftmaxFn softmax;         // null for q4
+    ScoreBiasFn add_bias;      // null for i8 and q4
+    PackStepsFn pack_steps;    // null for q4
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
-    ExpandFn expand;         // null where panels are stored as operands
-    ScoreBiasFn add_bias;    // null for i8 and q4
-    TileFn half_tile;        // of nr / 2 columns, for values of short heads; null like softmax
-    PackStepsFn pack_steps;  // null like softmax
 };
 
 struct KernelTable {
-    int nr;  // columns of every tile, a multiple of 16
+    int nr;  // columns of every tile
     FamilyKernels family[kNumFamilies];
 
-    // What compute="auto" uses: for weights of four and of eight bits, for f16/f32 weights, and for
-    // attention; and compute="int8" for attention.
+    // Called by each thread before and after it calls kernels for a range of work, for instruction sets whose
+    // state has to be configured (tiles of AMX, streaming mode of SME). Null = nothing to do.
+    void (*enter_range)();
+    void (*leave_range)();
+
+    // What compute="auto" uses: for weights of four and of eight bits, for f16 and f32 weights, and for
+    // attention; and what compute="int8" uses for attention.
     Family auto_q4, auto_q8, auto_float, auto_attention, int8_attention;
 
     // Zero point of i8 queries: 128 or, where the table's instructions take signed bytes on the left, 0.

@@ -1,4 +1,6 @@
-// A whole kernel table from a Vec wrapper.
+// Kernel tables from a Vec wrapper. A table is built whole, or starts as a copy of the table that its
+// instruction set extends and overrides what that can do better: the functions of a family together with
+// their geometry. What is copied is the code of the other unit, compiled with that unit's flags.
 #pragma once
 
 #include "kernels/algorithms/attention_operands.inl.h"
@@ -37,50 +39,107 @@ void tile(const TileArgs& args) {
 template <class V, class Dot, int MaxRows>
 constexpr TileFn half_tile = tile<V, Dot, MaxRows, V::kTileVectors / 2>;
 
+template <class V>
+constexpr int columns() {
+    constexpr int kColumns = V::kWidth * V::kTileVectors;
+    static_assert(kColumns % kMinTileColumns == 0 && kMaxTileColumns % kColumns == 0);
+    return kColumns;
+}
+
+// The functions and the geometry that every family has: of a tile with Rows rows.
+template <class V, class Dot, int Rows>
+constexpr void set_tiles(FamilyKernels& f) {
+    f.mr = Rows;
+    f.step_multiple = 1;
+    f.tile = tile<V, Dot, Rows>;
+    f.half_tile = half_tile<V, Dot, Rows>;
+}
+
+template <class V>
+constexpr void set_f32(KernelTable& t) {
+    FamilyKernels& f = t.family[index_of(Family::kF32)];
+    set_tiles<V, typename V::DotF32, V::kRowsF32>(f);
+    f.encode_rows = encode_rows_f32<V>;
+    f.softmax = softmax<V, F32Softmax, V::kRowsF32>;
+    f.add_bias = add_float_bias<V>;
+    f.pack_steps = pack_floats<V>;
+    f.key_column = same_column;
+}
+
+// With the row kernels that store bf16, since they round as the family does.
+template <class V>
+constexpr void set_bf16(KernelTable& t) {
+    FamilyKernels& f = t.family[index_of(Family::kBf16)];
+    set_tiles<V, typename V::DotBf16, V::kRowsBf16>(f);
+    f.encode_rows = encode_rows_bf16<V>;
+    f.softmax = softmax<V, Bf16Softmax, V::kRowsBf16>;
+    f.add_bias = add_float_bias<V>;
+    f.pack_steps = pack_dwords<V, Bf16Pairs<V>>;
+    f.key_column = packed_column<V>;
+    t.epilogue = epilogue<V>;
+    t.scale_row = scale_row<V>;
+}
+
+template <class V>
+constexpr void set_i16(KernelTable& t) {
+    FamilyKernels& f = t.family[index_of(Family::kI16)];
+    set_tiles<V, typename V::DotI16, V::kRowsI16>(f);
+    f.softmax = softmax<V, WordSoftmax, V::kRowsI16>;
+    f.add_bias = add_step_bias<V>;
+    f.pack_steps = pack_dwords<V, I16Pairs<V>>;
+    f.key_column = packed_column<V>;
+}
+
+template <class V>
+constexpr void set_i8(KernelTable& t) {
+    FamilyKernels& f = t.family[index_of(Family::kI8)];
+    set_tiles<V, typename V::DotI8, V::kRowsI8>(f);
+    f.encode_rows = encode_rows_i8<V>;
+    f.softmax = softmax<V, ByteSoftmax, V::kRowsI8>;
+    f.pack_steps = pack_dwords<V, I8Quads<V>>;
+    f.key_column = byte_column<V>;
+    t.i8_zero_point = 128 - V::kI8Offset;
+}
+
 template <class V, class DotQ4 = GroupedI8<V>>
-constexpr KernelTable make_table(Family auto_float, Family auto_attention, Family int8_attention,
-                                 Family auto_q4 = Family::kI8) {
-    return {
-        /*nr=*/V::kWidth * V::kTileVectors,
-        {
-            {tile<V, typename V::DotF32, V::kRowsF32>, V::kRowsF32, encode_rows_f32<V>,
-             softmax<V, F32Softmax, V::kRowsF32>, same_column, nullptr, add_float_bias<V>,
-             half_tile<V, typename V::DotF32, V::kRowsF32>, pack_floats<V>},
-            {tile<V, typename V::DotBf16, V::kRowsBf16>, V::kRowsBf16, encode_rows_bf16<V>,
-             softmax<V, Bf16Softmax, V::kRowsBf16>, packed_column<V>, nullptr, add_float_bias<V>,
-             half_tile<V, typename V::DotBf16, V::kRowsBf16>, pack_dwords<V, Bf16Pairs<V>>},
-            {tile<V, typename V::DotI16, V::kRowsI16>, V::kRowsI16, nullptr,
-             softmax<V, WordSoftmax, V::kRowsI16>, packed_column<V>, nullptr, add_step_bias<V>,
-             half_tile<V, typename V::DotI16, V::kRowsI16>, pack_dwords<V, I16Pairs<V>>},
-            {tile<V, typename V::DotI8, V::kRowsI8>, V::kRowsI8, encode_rows_i8<V>,
-             softmax<V, ByteSoftmax, V::kRowsI8>, byte_column<V>, nullptr, nullptr,
-             half_tile<V, typename V::DotI8, V::kRowsI8>, pack_dwords<V, I8Quads<V>>},
-            {tile<V, DotQ4, DotQ4::kRows, kGrouped>, DotQ4::kRows, encode_rows_i8<V>, nullptr, same_column,
-             expand_q4<V, DotQ4>, nullptr, nullptr, nullptr},
-        },
-        auto_q4,
-        /*auto_q8=*/Family::kI8,
-        auto_float,
-        auto_attention,
-        int8_attention,
-        /*i8_zero_point=*/128 - V::kI8Offset,
-        norm_rows<V>,
-        epilogue<V>,
-        merge<V>,
-        bf16_to_f32<V>,
-        scale_row<V>,
-        scale_to_i16<V>,
-        scale_to_i8<V>,
-        norms<V>,
-        largest<V>,
-        ranges<V>,
-        transpose<V>,
-        causal_conv<V>,
-        gated_recurrence<V>,
-        short_attention<V>,
-        rotate<V>,
-        q4_to_i8<V>,
-    };
+constexpr void set_q4(KernelTable& t) {
+    FamilyKernels& f = t.family[index_of(Family::kQ4)];
+    f.mr = DotQ4::kRows;
+    f.step_multiple = kGroupSteps;
+    f.tile = tile<V, DotQ4, DotQ4::kRows, kGrouped>;
+    f.encode_rows = encode_rows_i8<V>;
+    f.expand = expand_q4<V, DotQ4>;
+    f.key_column = same_column;
+}
+
+// All functions and the geometry. Which families are used is the unit's choice: here "auto" is i8 for
+// quantised weights and f32 for all else.
+template <class V, class DotQ4 = GroupedI8<V>>
+constexpr KernelTable whole_table() {
+    KernelTable t{};
+    t.nr = columns<V>();
+    set_f32<V>(t);
+    set_bf16<V>(t);
+    set_i16<V>(t);
+    set_i8<V>(t);
+    set_q4<V, DotQ4>(t);
+    t.auto_q4 = t.auto_q8 = Family::kI8;
+    t.auto_float = t.auto_attention = t.int8_attention = Family::kF32;
+    t.norm_rows = norm_rows<V>;
+    t.merge = merge<V>;
+    t.bf16_to_f32 = bf16_to_f32<V>;
+    t.scale_to_i16 = scale_to_i16<V>;
+    t.scale_to_i8 = scale_to_i8<V>;
+    t.norms = norms<V>;
+    t.largest = largest<V>;
+    t.ranges = ranges<V>;
+    t.transpose = transpose<V>;
+    t.causal_conv = causal_conv<V>;
+    t.gated_recurrence = gated_recurrence<V>;
+    t.short_attention = short_attention<V>;
+    t.rotate = rotate<V>;
+    t.q4_to_i8 = q4_to_i8<V>;
+    return t;
 }
 
 }  // namespace

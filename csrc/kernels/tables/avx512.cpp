@@ -1,11 +1,15 @@
 // AVX-512 F/BW/VL/DQ (Skylake-X).
-#include "kernels/algorithms/table.inl.h"
 #include "kernels/simd/simd_avx512.h"
+
+#include "kernels/algorithms/table.inl.h"
 
 namespace qora {
 
 const KernelTable& avx512_table() noexcept {
-    static constexpr KernelTable table = make_table<Avx512Simd>(Family::kF32, Family::kF32, Family::kF32);
+    static constexpr KernelTable table = [] {
+        KernelTable t = whole_table<Avx512Simd>();
+        return t;
+    }();
     return table;
 }
 

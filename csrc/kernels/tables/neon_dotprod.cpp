@@ -1,12 +1,19 @@
 // NEON with dot products of bytes (Cortex-A76, Neoverse N1, Apple M1 and later).
 #define QORA_UNIT_DOTPROD 1
-#include "kernels/algorithms/table.inl.h"
 #include "kernels/simd/simd_neon.h"
+
+#include "kernels/algorithms/table.inl.h"
 
 namespace qora {
 
 const KernelTable& neon_dotprod_table() noexcept {
-    static constexpr KernelTable table = make_table<NeonSimd>(Family::kF32, Family::kF32, Family::kI8);
+    static const KernelTable table = [] {
+        KernelTable t = neon_table();
+        set_i8<NeonSimd>(t);
+        set_q4<NeonSimd>(t);
+        t.auto_q4 = t.int8_attention = Family::kI8;
+        return t;
+    }();
     return table;
 }
 
