@@ -122,8 +122,19 @@ def test_a_wrong_environment_does_not_stop_an_engine_that_is_told() -> None:
 @pytest.mark.parametrize("isa", ISAS)
 def test_tables_make_sense(isa: str) -> None:
     info = _core.table_info(isa)
-    assert info["nr"] % 16 == 0
-    assert set(info["mr"]) == {"f32", "bf16", "i16", "i8", "q4"} and min(info["mr"].values()) >= 1
+    families = {"f32", "bf16", "i16", "i8", "q4"}
+    assert info["nr"] % 16 == 0 and info["max_tile_columns"] % info["nr"] == 0
+    assert set(info["mr"]) == families and min(info["mr"].values()) >= 1
+    assert max(info["mr"].values()) <= info["max_tile_rows"]
+    assert info["kr"] == {"f32": 1, "bf16": 2, "i16": 2, "i8": 4, "q4": 4}
+    for family in families:
+        assert info["max_step_multiple"] % info["step_multiple"][family] == 0, family
+        assert info["linear_slice_steps"] % info["step_multiple"][family] == 0, family
+        assert info["linear_block_rows"][family] >= info["mr"][family], family
+        assert info["attention_block_keys"][family] % info["max_tile_columns"] == 0, family
+        assert info["attention_block_queries"] >= info["mr"][family], family
+    assert info["step_multiple"]["q4"] * 4 % info["group_size"] == 0
+    assert info["i8_zero_point"] in (0, 128)
     assert info["auto_q4"] in LINEAR_FAMILIES and info["auto_q8"] in ("f32", "bf16", "i8")
     assert info["auto_float"] in ("f32", "bf16")
     assert info["auto_attention"] in WINDOW_FAMILIES

@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "core/views.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -31,7 +32,7 @@ double fastest(const Run& run) {
 
 double tile_peak(const KernelTable& table, Family family, int num_threads) {
     constexpr int64_t kSteps = 64, kCalls = 4000;
-    const FamilyKernels& kernels = table.family[static_cast<int>(family)];
+    const FamilyKernels& kernels = table.family[index_of(family)];
     const int64_t threads = resolve_threads(num_threads),
                   panel_bytes = operand_bytes(family, kSteps, table.nr);
     const auto work = [&](int64_t, int64_t) {
@@ -50,7 +51,7 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
         tile.prefetch.begin = b.data();
         for (int64_t i = 0; i < kCalls; ++i) kernels.tile(tile);
     };
-    const double best = fastest([&] { parallel_for(threads, 1, num_threads, work); });
+    const double best = fastest([&] { parallel_ranges(table, threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);
     return operations * static_cast<double>(kCalls * threads) / best / 1e9;
 }

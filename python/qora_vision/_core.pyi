@@ -20,6 +20,18 @@ class _IsaInfo(TypedDict):
 class _TableInfo(TypedDict):
     nr: int
     mr: dict[str, int]
+    kr: dict[str, int]
+    step_multiple: dict[str, int]
+    group_size: int
+    max_tile_rows: int
+    max_tile_columns: int
+    max_step_multiple: int
+    i8_zero_point: int
+    linear_block_rows: dict[str, int]
+    linear_slice_steps: int
+    attention_block_queries: int
+    attention_block_keys: dict[str, int]
+    i16_product_keys: int
     auto_q4: str
     auto_q8: str
     auto_float: str
@@ -48,6 +60,9 @@ def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
 def uses_openmp() -> bool: ...
 def table_info(isa: str) -> _TableInfo: ...
+def _range_counts() -> tuple[int, int]: ...
+def tile_peak(isa: str, family: str, threads: int = 0) -> float: ...
+def memory_peak(threads: int = 0) -> float: ...
 def quantize(weight: _Floats, kind: str, threads: int = 0) -> tuple[_Array, NDArray[np.uint16]]: ...
 def linear(
     x: _Array,

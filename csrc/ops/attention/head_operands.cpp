@@ -11,8 +11,8 @@
 namespace qora {
 namespace {
 
-// Rows that are encoded together, a multiple of every tile's columns.
-constexpr int64_t kPackRows = 64;
+// Rows that are encoded together: whole panels.
+constexpr int64_t kPackRows = kMaxTileColumns;
 
 // Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
 float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
@@ -148,9 +148,9 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
     return factors;
 }
 
-// Whether rows are dwords of the family as they lie: whole ones, and aligned as such.
+// Whether rows are operands of the family as they lie: whole steps, and aligned as dwords.
 bool are_operands(const HeadLayout& l, const HeadRows& rows) {
-    return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim % 2 == 0 &&
+    return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim == 2 * l.d_steps &&
            rows.stride % 2 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 4 == 0;
 }
 
@@ -215,8 +215,8 @@ HeadLayout::HeadLayout(const KernelTable& t, Family f, int64_t dim, int64_t keys
     const bool is_short = dim <= nr / 2;
     value_tile = is_short ? kernels.half_tile : kernels.tile;
     value_nr = is_short ? nr / 2 : nr;
-    d_steps = ceil_div(dim, kr);
-    key_steps = ceil_div(keys, kr);
+    d_steps = round_up(ceil_div(dim, kr), kernels.step_multiple);
+    key_steps = round_up(ceil_div(keys, kr), kernels.step_multiple);
     key_panels = ceil_div(keys, nr);
     d_panels = ceil_div(dim, value_nr);
     key_panel_bytes = d_steps * nr * 4;
@@ -326,6 +326,11 @@ void pack_values(const HeadLayout& l, const HeadRows& v, PackedHead& head) {
                                  l.value_nr);
         }
     }
+    // Steps that pad the sum are zeros.
+    const int64_t step_bytes = l.value_nr * 4, written = ceil_div(l.key_rows, kr) * step_bytes;
+    for (int64_t p = 0; written < l.value_panel_bytes && p < l.d_panels; ++p)
+        std::memset(head.values + p * l.value_panel_bytes + written, 0,
+                    static_cast<size_t>(l.value_panel_bytes - written));
 }
 
 }  // namespace qora

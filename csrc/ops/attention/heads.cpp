@@ -13,18 +13,23 @@ std::string describe(const HeadView& v) {
 
 }  // namespace
 
-void check_heads(const char* op, const HeadView& q, const HeadView& k, const HeadView& v, float scale) {
+void check_heads(const char* op, const AttentionInputs& inputs) {
+    const auto& [q, k, v, scale] = inputs;
     check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
     check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
           "expected at least one query, key and head");
     check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
               k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
-          op, [&] {
+          op, [&, &q = q, &k = k, &v = v] {
               return "q " + describe(q) + ", k " + describe(k) + " and v " + describe(v) +
                      " do not fit together";
           });
-    check(q.head_dim <= 4096, op,
-          [&] { return "head_dim must be at most 4096, got " + std::to_string(q.head_dim); });
+}
+
+void check_streamed_heads(const char* op, const AttentionInputs& inputs) {
+    check_heads(op, inputs);
+    check(inputs.q.head_dim <= 4096, op,
+          [&] { return "head_dim must be at most 4096, got " + std::to_string(inputs.q.head_dim); });
 }
 
 }  // namespace qora

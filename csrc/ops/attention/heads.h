@@ -46,7 +46,17 @@ struct HeadView {
     HeadRows head_rows(int64_t b, int64_t head) const { return {at(b, head, 0), dtype, row_stride, rows}; }
 };
 
-// What every attention over streamed keys asks of its operands; throws otherwise. `op` names the caller.
-void check_heads(const char* op, const HeadView& q, const HeadView& k, const HeadView& v, float scale);
+// The operands of attention. `scale` is the factor of a score.
+struct AttentionInputs {
+    HeadView q, k, v;
+    float scale;
+};
+
+// Throws std::invalid_argument unless there is at least one query, key and head, q, k and v fit together, and
+// the scale is positive and finite. `op` names the caller.
+void check_heads(const char* op, const AttentionInputs& inputs);
+
+// Likewise unless heads are as small as streaming them requires.
+void check_streamed_heads(const char* op, const AttentionInputs& inputs);
 
 }  // namespace qora

@@ -1,6 +1,6 @@
 #include "ops/attention/rotary.h"
 
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -18,7 +18,7 @@ void rotate(const KernelTable& table, const HeadView& x, uint8_t* result, int64_
         return "expected angles for an even number of channels up to " + std::to_string(x.head_dim) +
                ", got " + std::to_string(channels);
     });
-    parallel_for(x.rows, kTokens, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_ranges(table, x.rows, kTokens, num_threads, [&](int64_t begin, int64_t end) {
         for (int64_t b = 0; b < x.batch; ++b)
             for (int64_t head = 0; head < x.heads; ++head)
                 for (int64_t r = begin; r < end; ++r)

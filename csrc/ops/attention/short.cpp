@@ -1,10 +1,9 @@
 #include "ops/attention/short.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -54,15 +53,11 @@ void gather_transposed(const KernelTable& table, const HeadView& view, int64_t b
 
 }  // namespace
 
-void short_attention(const KernelTable& table, const HeadView& q, const HeadView& k, const HeadView& v,
-                     float scale, const HeadView& out, uint8_t* result, int num_threads) {
+void short_attention(const KernelTable& table, const AttentionInputs& inputs, const HeadView& out,
+                     uint8_t* result, int num_threads) {
     constexpr const char* op = "short_attention";
-    check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
-    check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
-          "expected at least one query, key and head");
-    check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
-              k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
-          op, "q, k and v do not fit together");
+    check_heads(op, inputs);
+    const HeadView &q = inputs.q, &k = inputs.k, &v = inputs.v;
     check(out.dtype == DType::kF32 && out.batch == q.batch && out.rows == q.rows && out.heads == q.heads &&
               out.head_dim == q.head_dim,
           op, "the output must be float32 with the shape of q");
@@ -70,7 +65,7 @@ void short_attention(const KernelTable& table, const HeadView& q, const HeadView
     const int64_t padded = round_up(q.head_dim, kPadding), keys = round_up(k.rows, kPadding);
     const int64_t work = q.rows * keys * padded * 2, grain = 1 + kItemWork / work;
     // Neighbours in the batch lie side by side in memory: heads come one after the other.
-    parallel_for(q.batch * q.heads, grain, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_ranges(table, q.batch * q.heads, grain, num_threads, [&](int64_t begin, int64_t end) {
         Scratch& s = scratch();
         auto* queries = s.queries.ensure<float>(q.rows * padded);
         auto* turned = s.keys.ensure<float>(q.head_dim * keys);
@@ -85,7 +80,7 @@ void short_attention(const KernelTable& table, const HeadView& q, const HeadView
         a.keys_padded = keys;
         a.head_dim = q.head_dim;
         a.padded = padded;
-        a.scale = scale * kLog2E;
+        a.scale = inputs.scale * kLog2E;
         a.weights = s.weights.ensure<float>(kShortRows * keys);
         a.out = s.out.ensure<float>(q.rows * padded);
         for (int64_t item = begin; item < end; ++item) {

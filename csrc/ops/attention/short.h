@@ -9,7 +9,7 @@ namespace qora {
 // operands costs more than it saves. `out` is shaped like q, float32, and lies apart from q, k and v;
 // `result` is its memory. Nothing but the whole of one head's operands must fit the caches, so this is for
 // sequences of up to a few hundred tokens; there is no upper limit.
-void short_attention(const KernelTable& table, const HeadView& q, const HeadView& k, const HeadView& v,
-                     float scale, const HeadView& out, uint8_t* result, int num_threads);
+void short_attention(const KernelTable& table, const AttentionInputs& inputs, const HeadView& out,
+                     uint8_t* result, int num_threads);
 
 }  // namespace qora

@@ -9,12 +9,20 @@
 namespace qora {
 namespace {
 
-// Keys that share a softmax step: at most so many, whole panels of every table, shared out evenly. What is
-// done once for each block, such as merging it, takes time; but integer weights are rounded in proportion to
-// the largest of their block, bytes most of all.
+// As few blocks as max_block_keys allows, of whole panels of every table, shared out evenly.
 int64_t block_of_keys(const HeadLayout& l) {
-    const int64_t most = l.family == Family::kI8 ? 4 : 8, panels = ceil_div(l.key_rows, 64);
-    return ceil_div(panels, ceil_div(panels, most)) * 64;
+    const int64_t most = max_block_keys(l.family) / kMaxTileColumns,
+                  panels = ceil_div(l.key_rows, kMaxTileColumns);
+    return ceil_div(panels, ceil_div(panels, most)) * kMaxTileColumns;
+}
+
+// Zeros for the weights of steps that pad the sum of a block: what stands there may be an earlier block's
+// NaN.
+void clear_padding(const HeadLayout& l, int64_t keys, int64_t key_steps, int rows, uint8_t* weights,
+                   int64_t weight_stride) {
+    const int64_t used = keys * family_bytes(l.family), padded = key_steps * 4;
+    for (int r = 0; r < rows; ++r)
+        std::memset(weights + r * weight_stride + used, 0, static_cast<size_t>(padded - used));
 }
 
 struct Scratch {
@@ -27,6 +35,8 @@ Scratch& scratch() {
 }
 
 }  // namespace
+
+int64_t max_block_keys(Family family) { return family == Family::kI8 ? 256 : 512; }
 
 void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, float scale,
             const ScoreBias* bias, const HeadResult& out) {
@@ -88,7 +98,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     const uint8_t *block = head.keys, *values = head.values;  // of the block of keys
     for (int64_t key = 0; key < l.key_rows; key += block_keys) {
         const int64_t keys = std::min(block_keys, l.key_rows - key);
-        const int64_t key_steps = ceil_div(keys, kr);
+        const int64_t key_steps = round_up(ceil_div(keys, kr), l.kernels.step_multiple);
         softmax.keys = static_cast<int>(keys);
         softmax.first = key == 0;
         for (int64_t r = 0; r < rows; r += mr) {
@@ -123,6 +133,8 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
             softmax.reference = reference + r;
             softmax.running_sum = running_sum + r;
             const bool simply_added = l.kernels.softmax(softmax);
+            if (l.kernels.step_multiple > 1)
+                clear_padding(l, keys, key_steps, tile_rows, weights, weight_stride);
             const bool whole =
                 l.family != Family::kI16 ||
                 std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });

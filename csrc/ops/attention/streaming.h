@@ -9,6 +9,10 @@ namespace qora {
 // Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
 constexpr int64_t kBlockQueries = 96;
 
+// Most keys that share a softmax step. What is done once for each block of keys, such as merging it, takes
+// time; but integer weights are rounded in proportion to the largest of their block, bytes most of all.
+int64_t max_block_keys(Family family);
+
 // What is added to the scores of a block of queries: rows of score_columns() values in the order of
 // key_columns(), float32 in units of log2, or, for i16, int32 steps of 2^-kI16ScoreBits.
 struct ScoreBias {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/parallel.h"
 #include "ops/attention/streaming.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -109,9 +109,9 @@ struct BiasTable {
     std::vector<uint32_t> values;  // [heads][entries]
     std::vector<uint32_t> masks;   // [ends][far sides][columns]
 
-    BiasTable(const HeadLayout& layout, const WindowMap& map, const Windows::Size& whole, const float* bias,
-              int64_t rows, int64_t heads)
-        : columns(layout.score_columns()), entries(rows), keys(static_cast<size_t>(columns)) {
+    BiasTable(const HeadLayout& layout, const WindowMap& map, const Windows::Size& whole,
+              const OffsetBias& bias, int64_t heads)
+        : columns(layout.score_columns()), entries(bias.rows), keys(static_cast<size_t>(columns)) {
         const int64_t height = 2 * whole[1] - 1, width = 2 * whole[2] - 1;
         const auto place = [=](const Windows::Size& c) { return (c[0] * height + c[1]) * width + c[2]; };
         centre = place({whole[0] - 1, whole[1] - 1, whole[2] - 1});
@@ -121,7 +121,8 @@ struct BiasTable {
         values.resize(static_cast<size_t>(heads * entries));
         for (int64_t e = 0; e < entries; ++e)
             for (int64_t h = 0; h < heads; ++h)
-                values[static_cast<size_t>(h * entries + e)] = biased(layout.family, bias[e * heads + h]);
+                values[static_cast<size_t>(h * entries + e)] =
+                    biased(layout.family, bias.values[e * heads + h]);
         masks.resize(static_cast<size_t>(64 * columns));
         const uint32_t none = biased(layout.family, 0.0f), apart = biased(layout.family, kMask);
         for (int ends = 0; ends < 8; ++ends)
@@ -204,13 +205,13 @@ struct Operation {
 
 }  // namespace
 
-void window_attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
-                      const HeadView& v, const Windows& windows, const float* bias, int64_t bias_rows,
-                      float scale, const Matrix& out, int num_threads) {
+void window_attention(const KernelTable& table, Family family, const AttentionInputs& inputs,
+                      const Windows& windows, const OffsetBias& bias, const Matrix& out, int num_threads) {
     constexpr const char* op = "window_attention";
-    check(table.family[static_cast<int>(family)].add_bias != nullptr, op,
+    check(table.family[index_of(family)].add_bias != nullptr, op,
           "the operand family must be f32, bf16 or i16");
-    check_heads(op, q, k, v, scale);
+    check_streamed_heads(op, inputs);
+    const HeadView &q = inputs.q, &k = inputs.k, &v = inputs.v;
     const Windows::Size &grid = windows.grid, &window = windows.window, &shift = windows.shift;
     for (size_t d = 0; d < 3; ++d) {
         check(0 < grid[d] && grid[d] < 1 << 20 && 0 < window[d] && window[d] <= 1 << 10, op,
@@ -224,12 +225,13 @@ void window_attention(const KernelTable& table, Family family, const HeadView& q
                " rows: those of the grid " + describe(grid) + " and one";
     });
     const int64_t offsets = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1);
-    check(bias_rows == offsets, op, [&] {
+    check(bias.rows == offsets, op, [&] {
         return "a window " + describe(window) + " has " + std::to_string(offsets) + " rows of bias, got " +
-               std::to_string(bias_rows);
+               std::to_string(bias.rows);
     });
-    check(std::all_of(bias, bias + bias_rows * q.heads, [](float x) { return std::abs(x) <= kMaxBias; }), op,
-          "the bias must be finite and at most 65536 in magnitude");
+    check(std::all_of(bias.values, bias.values + bias.rows * q.heads,
+                      [](float x) { return std::abs(x) <= kMaxBias; }),
+          op, "the bias must be finite and at most 65536 in magnitude");
     check(out.rows == volume(grid) && out.cols == q.heads * q.head_dim, op, [&] {
         return "the output must be (" + std::to_string(volume(grid)) + ", " +
                std::to_string(q.heads * q.head_dim) + ")";
@@ -237,13 +239,13 @@ void window_attention(const KernelTable& table, Family family, const HeadView& q
 
     const WindowMap map(windows);
     const HeadLayout layout(table, family, q.head_dim, map.tokens);
-    const BiasTable added(layout, map, window, bias, bias_rows, q.heads);
-    const Operation operation{layout, map, added, q, k, v, scale, out};
+    const BiasTable added(layout, map, window, bias, q.heads);
+    const Operation operation{layout, map, added, q, k, v, inputs.scale, out};
     const int64_t wanted = resolve_threads(num_threads) * kItemsPerThread;
     const int64_t group = std::clamp<int64_t>(map.windows * q.heads / wanted, 1, kMaxGroup);
     const int64_t groups = ceil_div(map.windows, group);
     // Neighbouring windows of one head follow each other.
-    parallel_for(q.heads * groups, 1, num_threads, [&](int64_t item, int64_t) {
+    parallel_ranges(table, q.heads * groups, 1, num_threads, [&](int64_t item, int64_t) {
         const int64_t first = item % groups * group;
         operation.run(item / groups, first, std::min(first + group, map.windows));
     });

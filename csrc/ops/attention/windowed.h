@@ -14,6 +14,12 @@ struct Windows {
     Size grid, window, shift;
 };
 
+// What is added to the score of two tokens by how far they lie apart in a window: [rows][heads], see below.
+struct OffsetBias {
+    const float* values;
+    int64_t rows;
+};
+
 // softmax(scale · Q Kᵀ + bias + mask) V within each window, for the tokens of a grid in the order time, row,
 // column. The windows are those of the grid moved on by `shift`, and wrap around its ends; where tokens from
 // both ends meet in a window, the mask is -100 between them. A dimension that is no longer than the window is
@@ -27,8 +33,7 @@ struct Windows {
 // short.
 //
 // out: (tokens, heads * head_dim). `family` as for attention.
-void window_attention(const KernelTable& table, Family family, const HeadView& q, const HeadView& k,
-                      const HeadView& v, const Windows& windows, const float* bias, int64_t bias_rows,
-                      float scale, const Matrix& out, int num_threads);
+void window_attention(const KernelTable& table, Family family, const AttentionInputs& inputs,
+                      const Windows& windows, const OffsetBias& bias, const Matrix& out, int num_threads);
 
 }  // namespace qora

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/ranges.h"
+
 namespace qora {
 namespace {
 
@@ -21,7 +23,7 @@ void linear(const char* op, const RowSource& x, const RowNorm& norm, const Packe
     const int64_t chunk =
         ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));
     const int64_t chunks = ceil_div(weight.panels(), chunk);
-    parallel_for(blocks.count * chunks, 1, num_threads, [&](int64_t item, int64_t) {
+    parallel_ranges(weight.table(), blocks.count * chunks, 1, num_threads, [&](int64_t item, int64_t) {
         const int64_t begin = blocks.begin(item / chunks), end = blocks.begin(item / chunks + 1);
         const int64_t first = item % chunks * chunk, last = std::min(first + chunk, weight.panels());
         multiply_panels(encode_rows(x, begin, end, norm, weight), weight, {first, last}, epilogue, out,

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/float_bits.h"
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -24,8 +24,9 @@ float largest_of(const KernelTable& table, const float* x, int64_t n) {
     return largest;
 }
 
-// Features that a thread packs at a time.
+// Output features that a thread packs at a time: whole panels have whole numbers of them.
 constexpr int64_t kPackRows = 16;
+static_assert(kMinTileColumns % kPackRows == 0);
 // Values that are encoded together, a multiple of four.
 constexpr int64_t kEncodeChunk = 64;
 
@@ -104,7 +105,10 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
         return "int8 weights take at most 66311 input features, got " + std::to_string(in_features);
     });
     const bool grouped = family == Family::kQ4;
-    steps_ = round_up(ceil_div(in_features, family_kr(family)), grouped ? kGroupSteps : 1);
+    // Steps that packing writes, and those that pad them.
+    const int64_t written_steps =
+        round_up(ceil_div(in_features, family_kr(family)), grouped ? kGroupSteps : 1);
+    steps_ = round_up(written_steps, kernels().step_multiple);
     panels_ = ceil_div(out_features, table.nr);
     step_bytes_ = grouped ? stored_group_bytes(table.nr) / kGroupSteps : table.nr * 4;
     panel_bytes_ = steps_ * step_bytes_;
@@ -114,10 +118,10 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     col_sum_at_ = col_scale_at_ + columns * 4;
     const int64_t bytes = col_sum_at_ + (columns + table.nr) * 4;  // a vector may be read from any column
     memory_.reserve(static_cast<size_t>(bytes));
-    // Padding columns must be zeros; the panels before the last are overwritten whole, so only their pages
-    // are not touched here.
-    const int64_t last_panel = (panels_ - 1) * panel_bytes_;
-    std::memset(memory_.data() + last_panel, 0, static_cast<size_t>(bytes - last_panel));
+    // Padding must be zeros. Packing overwrites the panels before the last but for steps that pad them, so
+    // that their pages need not be touched here if there are none.
+    const int64_t first = steps_ > written_steps ? 0 : (panels_ - 1) * panel_bytes_;
+    std::memset(memory_.data() + first, 0, static_cast<size_t>(bytes - first));
 }
 
 void PackedLinear::pack_row(int64_t n, const float* row) {
@@ -131,7 +135,7 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
             for (int64_t i = 0; i < k; ++i) std::memcpy(column + i * stride, row + i, 4);
             return;
         case Family::kBf16:
-            for (int64_t step = 0; step < steps_; ++step) {
+            for (int64_t step = 0; 2 * step < k; ++step) {
                 const int64_t i = 2 * step;
                 const uint32_t even = round_to_bf16(row[i]), odd = i + 1 < k ? round_to_bf16(row[i + 1]) : 0;
                 const uint32_t pair = even | odd << 16;
@@ -241,7 +245,7 @@ void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t ro
         std::array<const uint8_t*, kPackRows> rows;
         for (int64_t i = 0; i < part; ++i)
             rows[i] = reinterpret_cast<const uint8_t*>(encoded.data()) + (r + i) * width;
-        table_->transpose(rows.data(), static_cast<int>(part), steps_,
+        table_->transpose(rows.data(), static_cast<int>(part), ceil_div(in_features_, 4),
                           memory_.data() + (n + r) / nr * panel_bytes_ + column * 4, nr);
         r += part;
     }
@@ -265,7 +269,7 @@ void PackedLinear::set_rows(int64_t at, const WeightView& weight, const float* b
     check(!grouped || weight.kind == WeightKind::kQ4, "pack_linear", "the q4 family takes q4 weights alone");
     auto* biases = reinterpret_cast<float*>(memory_.data() + bias_at_);
     for (int64_t n = 0; n < weight.rows; ++n) biases[at + n] = bias != nullptr ? bias[n] : 0.0f;
-    parallel_for(weight.rows, kPackRows, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_ranges(*table_, weight.rows, kPackRows, num_threads, [&](int64_t begin, int64_t end) {
         if (family_ == Family::kI8 && weight.kind == WeightKind::kQ4)
             return requantise_q4_rows(at + begin, weight, begin, end - begin);
         std::vector<float> row(static_cast<size_t>(in_features_));

@@ -40,7 +40,7 @@ EvenBlocks row_blocks(int64_t rows, const FamilyKernels& kernels, int num_thread
 }
 
 int64_t slice_steps(const KernelTable& table) {
-    return kSliceBytes / (table.nr * 4) / kGroupSteps * kGroupSteps;
+    return kSliceBytes / (table.nr * 4) / kMaxStepMultiple * kMaxStepMultiple;
 }
 
 EncodedRows encode_rows(const RowSource& x, int64_t begin, int64_t end, const RowNorm& norm,

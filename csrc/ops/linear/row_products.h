@@ -27,7 +27,7 @@ int64_t max_block_rows(const FamilyKernels& kernels);
 EvenBlocks row_blocks(int64_t rows, const FamilyKernels& kernels, int num_threads);
 
 // Steps of a panel that all tiles of a block use before the next ones: so many stay in the L1 beside the rows
-// that pass by. A multiple of kGroupSteps.
+// that pass by. A multiple of kMaxStepMultiple.
 int64_t slice_steps(const KernelTable& table);
 
 // Rows of a left operand, encoded. They stay until the thread encodes others.

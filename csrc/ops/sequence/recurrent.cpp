@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -46,28 +46,30 @@ void causal_conv(const KernelTable& table, const ConstMatrix& x, const float* we
     check_rows(op, "the input", x, x.rows, x.cols);
     const int64_t frames = frames_of(op, x.rows, tokens);
     const auto row_bytes = static_cast<size_t>(x.cols) * sizeof(float);
-    parallel_for(tokens, grain_of(tokens, num_threads), num_threads, [&](int64_t begin, int64_t end) {
-        std::vector<const float*> inputs(static_cast<size_t>(taps));
-        // Frame t of the sequence that begins with the history.
-        const auto input = [&](int64_t t, int64_t token) {
-            return t < past ? floats(as_const(history), t * tokens + token)
-                            : floats(x, (t - past) * tokens + token);
-        };
-        for (int64_t t = 0; t < frames; ++t)
-            for (int64_t token = begin; token < end; ++token) {
-                for (int64_t s = 0; s < taps; ++s) inputs[static_cast<size_t>(s)] = input(t + s, token);
-                table.causal_conv(inputs.data(), static_cast<int>(taps), weight, bias, x.cols,
-                                  floats(out, t * tokens + token));
-            }
-        for (int64_t s = 0; s < past; ++s)
-            for (int64_t token = begin; token < end; ++token)
-                std::memmove(floats(history, s * tokens + token), input(s + frames, token), row_bytes);
-    });
+    parallel_ranges(
+        table, tokens, grain_of(tokens, num_threads), num_threads, [&](int64_t begin, int64_t end) {
+            std::vector<const float*> inputs(static_cast<size_t>(taps));
+            // Frame t of the sequence that begins with the history.
+            const auto input = [&](int64_t t, int64_t token) {
+                return t < past ? floats(as_const(history), t * tokens + token)
+                                : floats(x, (t - past) * tokens + token);
+            };
+            for (int64_t t = 0; t < frames; ++t)
+                for (int64_t token = begin; token < end; ++token) {
+                    for (int64_t s = 0; s < taps; ++s) inputs[static_cast<size_t>(s)] = input(t + s, token);
+                    table.causal_conv(inputs.data(), static_cast<int>(taps), weight, bias, x.cols,
+                                      floats(out, t * tokens + token));
+                }
+            for (int64_t s = 0; s < past; ++s)
+                for (int64_t token = begin; token < end; ++token)
+                    std::memmove(floats(history, s * tokens + token), input(s + frames, token), row_bytes);
+        });
 }
 
-void gated_recurrence(const KernelTable& table, const ConstMatrix& x, const ConstMatrix& input_gate,
-                      const ConstMatrix& decay_gate, const float* decay, const ConstMatrix& branch,
-                      bool fresh, const Matrix& state, const Matrix& out, int num_threads) {
+void gated_recurrence(const KernelTable& table, const GatedInputs& inputs, const Matrix& state,
+                      const Matrix& out, int num_threads) {
+    const ConstMatrix &x = inputs.x, &input_gate = inputs.input_gate, &decay_gate = inputs.decay_gate,
+                      &branch = inputs.branch;
     const char* op = "gated_recurrence";
     const int64_t tokens = state.rows, frames = frames_of(op, x.rows, tokens);
     check_rows(op, "the state", as_const(state), tokens, x.cols);
@@ -76,15 +78,16 @@ void gated_recurrence(const KernelTable& table, const ConstMatrix& x, const Cons
     check_rows(op, "the decay gate", decay_gate, x.rows, x.cols);
     check_rows(op, "the branch", branch, x.rows, x.cols);
     check_rows(op, "the output", as_const(out), x.rows, x.cols);
-    parallel_for(tokens, grain_of(tokens, num_threads), num_threads, [&](int64_t begin, int64_t end) {
-        for (int64_t t = 0; t < frames; ++t)
-            for (int64_t token = begin; token < end; ++token) {
-                const int64_t row = t * tokens + token;
-                table.gated_recurrence({floats(x, row), floats(input_gate, row), floats(decay_gate, row),
-                                        decay, floats(branch, row), floats(state, token), floats(out, row),
-                                        x.cols, fresh && t == 0});
-            }
-    });
+    parallel_ranges(
+        table, tokens, grain_of(tokens, num_threads), num_threads, [&](int64_t begin, int64_t end) {
+            for (int64_t t = 0; t < frames; ++t)
+                for (int64_t token = begin; token < end; ++token) {
+                    const int64_t row = t * tokens + token;
+                    table.gated_recurrence({floats(x, row), floats(input_gate, row), floats(decay_gate, row),
+                                            inputs.decay, floats(branch, row), floats(state, token),
+                                            floats(out, row), x.cols, inputs.fresh && t == 0});
+                }
+        });
 }
 
 }  // namespace qora

@@ -15,10 +15,17 @@ namespace qora {
 void causal_conv(const KernelTable& table, const ConstMatrix& x, const float* weight, int64_t taps,
                  const float* bias, const Matrix& history, const Matrix& out, int num_threads);
 
-// The RG-LRU over the frames of x (kernel_table.h, RecurrenceArgs). `state` (tokens rows) is what was before
-// x and is moved on to the end of it; with `fresh` the first frame of x begins a sequence. out may be x.
-void gated_recurrence(const KernelTable& table, const ConstMatrix& x, const ConstMatrix& input_gate,
-                      const ConstMatrix& decay_gate, const float* decay, const ConstMatrix& branch,
-                      bool fresh, const Matrix& state, const Matrix& out, int num_threads);
+// What the RG-LRU reads (kernel_table.h, RecurrenceArgs), frames * tokens rows each.
+struct GatedInputs {
+    ConstMatrix x, input_gate, decay_gate;
+    const float* decay;
+    ConstMatrix branch;
+    bool fresh;  // the first frame of x begins a sequence
+};
+
+// The RG-LRU over the frames of x. `state` (tokens rows) is what was before x and is moved on to the end of
+// it. out may be x.
+void gated_recurrence(const KernelTable& table, const GatedInputs& inputs, const Matrix& state,
+                      const Matrix& out, int num_threads);
 
 }  // namespace qora

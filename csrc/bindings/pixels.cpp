@@ -112,7 +112,7 @@ void lookup_arrays(const std::vector<py::array>& parts, const py::array& table, 
 
 namespace qora {
 
-void bind_resize(py::module_& m) {
+void bind_pixels(py::module_& m) {
     m.def("resize_u8", &resize_array, py::arg("frames"), py::arg("out_height"), py::arg("out_width"),
           py::arg("filter"), py::arg("rule"), py::arg("crop") = py::none(), py::arg("num_threads") = 0,
           "Resize uint8 frames (H, W, 3) or (T, H, W, 3); crop = (top, left, height, width) of the output.");

@@ -3,11 +3,11 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/overlap.h"
-#include "kernels/dispatch.h"
+#include "bindings/tables.h"
 
 namespace qora {
 
-void bind_recurrent(py::module_& m) {
+void bind_sequence(py::module_& m) {
     m.def(
         "causal_conv",
         [](const py::array& x, const FloatArray& weight, const FloatArray& bias, py::array history,
@@ -23,7 +23,7 @@ void bind_recurrent(py::module_& m) {
             check_apart(op, "the input", extent(rows), result);
             check_apart(op, "the history", extent(as_const(past)), result);
             check_apart(op, "the input", extent(rows), past);
-            const KernelTable& table = kernel_table(parse_isa(isa));
+            const KernelTable& table = table_named(isa);
             py::gil_scoped_release released;
             causal_conv(table, rows, weight.data(), weight.shape(0), offsets, past, result, threads);
         },
@@ -47,9 +47,9 @@ void bind_recurrent(py::module_& m) {
             }
             check_apart(op, "the state", extent(as_const(memory)), result);
             check_apart(op, "the input", extent(rows), memory);
-            const KernelTable& table = kernel_table(parse_isa(isa));
+            const KernelTable& table = table_named(isa);
             py::gil_scoped_release released;
-            gated_recurrence(table, rows, gate, keep, rates, factor, fresh, memory, result, threads);
+            gated_recurrence(table, {rows, gate, keep, rates, factor, fresh}, memory, result, threads);
         },
         py::arg("x"), py::arg("input_gate"), py::arg("decay_gate"), py::arg("decay").noconvert(),
         py::arg("branch"), py::arg("fresh"), py::arg("state"), py::arg("isa"), py::arg("out"),
