@@ -44,7 +44,7 @@ inline void sums_of_squares(const float* const* rows, int64_t n, float scale, fl
     for_each_vector<V>(n, [&](int64_t i, int lanes) {
         QORA_UNROLL
         for (int r = 0; r < Rows; ++r) {
-            const auto v = V::mul(load_lanes<V>(rows[r] + i, lanes), V::set(scale));
+            const auto v = load_lanes<V>(rows[r] + i, lanes) * V::set(scale);
             squares[r] = V::fma(v, v, squares[r]);
         }
     });
@@ -95,8 +95,8 @@ void ranges(const float* const* rows, int count, int64_t n, float* low, float* h
             highest = W::max(v, highest);
             zeros = W::fma(v, W::set(0.0f), zeros);
         }
-        store_lanes<W>(low + i, W::add(lowest, zeros), lanes);
-        store_lanes<W>(high + i, W::add(highest, zeros), lanes);
+        store_lanes<W>(low + i, lowest + zeros, lanes);
+        store_lanes<W>(high + i, highest + zeros, lanes);
     });
 }
 
@@ -106,7 +106,7 @@ void scale_to_i16(const float* const* rows, int count, int64_t n, const float* f
     for (int r = 0; r < count; ++r) {
         const auto factor = V::set(factors[r]);
         for_each_vector<V>(n, [&](int64_t i, int lanes) {
-            const auto q = V::to_int(V::mul(load_lanes<V>(rows[r] + i, lanes), factor));
+            const auto q = V::to_int(load_lanes<V>(rows[r] + i, lanes) * factor);
             V::store_i16(y + r * stride + i, q);
         });
     }
@@ -119,10 +119,10 @@ void scale_to_i8(const float* const* rows, int count, int64_t n, const float* of
         const auto factor = V::set(factors[r]);
         auto sum = V::set_i(0);
         for_each_vector<V>(n, [&](int64_t i, int lanes) {
-            const auto x = V::sub(load_lanes<V>(rows[r] + i, lanes), load_lanes<V>(offsets + i, lanes));
+            const auto x = load_lanes<V>(rows[r] + i, lanes) - load_lanes<V>(offsets + i, lanes);
             // What is not finite became INT32_MIN, which no sum could take.
-            const auto q = V::max_i(V::to_int(V::mul(x, factor)), V::set_i(-128));
-            sum = V::add_i(sum, q);
+            const auto q = V::max_i(V::to_int(x * factor), V::set_i(-128));
+            sum = sum + q;
             V::store_signed_bytes(y + r * stride + i, q);
         });
         sums[r] = static_cast<int32_t>(V::sum(V::to_float(sum)));
@@ -140,7 +140,7 @@ template <class V>
 struct I16Pairs {
     static constexpr int kRows = 2;
     static typename V::I value(typename V::F x, typename V::F, typename V::F factor) {
-        return V::to_int(V::mul(x, factor));
+        return V::to_int(x * factor);
     }
     static typename V::I dword(const typename V::I (&x)[2]) { return V::pair_words(x[0], x[1]); }
 };
@@ -148,7 +148,7 @@ template <class V>
 struct I8Quads {
     static constexpr int kRows = 4;
     static typename V::I value(typename V::F x, typename V::F offset, typename V::F factor) {
-        return V::to_int(V::mul(V::sub(x, offset), factor));
+        return V::to_int((x - offset) * factor);
     }
     static typename V::I dword(const typename V::I (&x)[4]) { return V::quad_bytes(x[0], x[1], x[2], x[3]); }
 };

@@ -23,7 +23,7 @@ template <class V>
 QORA_INLINE typename V::F exp2(typename V::F x) {
     x = V::max(V::set(-64.0f), x);  // the second operand of a maximum survives when it is NaN
     const auto n = V::round(x);
-    const auto f = V::sub(x, n);
+    const auto f = x - n;
     return V::scale_by_power(V::fma(exp2_remainder<V>(f), f, V::set(1.0f)), n);
 }
 
@@ -32,17 +32,17 @@ template <class V>
 QORA_INLINE typename V::F one_minus_exp2(typename V::F x) {
     x = V::max(V::set(-64.0f), x);
     const auto n = V::round(x);
-    const auto f = V::sub(x, n);
+    const auto f = x - n;
     const auto power = V::scale_by_power(V::set(1.0f), n);
-    const auto part = V::mul(V::mul(exp2_remainder<V>(f), f), power);
-    return V::sub(V::sub(V::set(1.0f), power), part);
+    const auto part = exp2_remainder<V>(f) * f * power;
+    return V::set(1.0f) - power - part;
 }
 
 // Beyond 2^64 the result is 0 or 1 for float32, and a reciprocal would be denormal, which is slow.
 template <class V>
 QORA_INLINE typename V::F sigmoid(typename V::F x) {
-    const auto e = exp2<V>(V::min(V::set(64.0f), V::mul(x, V::set(-kLog2E))));
-    return V::reciprocal(V::add(e, V::set(1.0f)));
+    const auto e = exp2<V>(V::min(V::set(64.0f), x * V::set(-kLog2E)));
+    return V::reciprocal(e + V::set(1.0f));
 }
 
 // One * 2^-d for words d >= 0 that count steps of 2^-Bits octaves, rounded; zero from sixteen octaves on. In
@@ -84,10 +84,10 @@ QORA_INLINE typename V::W exp2_bf16(typename V::W w) {
 template <class V>
 QORA_INLINE typename V::F gelu_tanh(typename V::F x) {
     constexpr float c = -2.0f * 0.797884560802865f * kLog2E;
-    const auto inner = V::fma(V::mul(V::mul(x, x), V::set(0.044715f * c)), x, V::mul(x, V::set(c)));
+    const auto inner = V::fma(x * x * V::set(0.044715f * c), x, x * V::set(c));
     // Beyond 2^64 the sigmoid is 0 or 1 for float32, and its reciprocal would be denormal, which is slow.
     const auto e = exp2<V>(V::min(V::set(64.0f), inner));
-    return V::mul(x, V::reciprocal(V::add(e, V::set(1.0f))));
+    return x * V::reciprocal(e + V::set(1.0f));
 }
 
 // erf(x) = x P(x^2) / Q(x^2) on [-4, 4], constant beyond: absolute error 4.2e-7 in float32 arithmetic. The
@@ -95,7 +95,7 @@ QORA_INLINE typename V::F gelu_tanh(typename V::F x) {
 template <class V>
 QORA_INLINE typename V::F erf(typename V::F x) {
     x = V::max(V::set(-4.0f), V::min(V::set(4.0f), x));
-    const auto s = V::mul(x, x);
+    const auto s = x * x;
     auto p = V::fma(V::set(-2.72614225801306e-10f), s, V::set(2.77068142495902e-08f));
     p = V::fma(p, s, V::set(-2.10102402082508e-06f));
     p = V::fma(p, s, V::set(-5.69250639462346e-05f));
@@ -106,14 +106,14 @@ QORA_INLINE typename V::F erf(typename V::F x) {
     q = V::fma(q, s, V::set(-1.68282697438203e-03f));
     q = V::fma(q, s, V::set(-7.37332916720468e-03f));
     q = V::fma(q, s, V::set(-1.42647390514189e-02f));
-    return V::mul(V::mul(x, p), V::reciprocal(q));
+    return x * p * V::reciprocal(q);
 }
 
 // x/2 (1 + erf(x / sqrt 2)): GELU by its definition.
 template <class V>
 QORA_INLINE typename V::F gelu(typename V::F x) {
-    const auto half = V::mul(x, V::set(0.5f));
-    return V::fma(half, erf<V>(V::mul(x, V::set(0.707106781186548f))), half);
+    const auto half = x * V::set(0.5f);
+    return V::fma(half, erf<V>(x * V::set(0.707106781186548f)), half);
 }
 
 // GELU as x (1/2 + c P(c²)), with c = x clamped to where that is x or zero: to 8.2e-5 absolute on [-12, 12],
@@ -133,11 +133,11 @@ template <class V>
 QORA_INLINE typename V::F fitted_gelu(typename V::F x, const GeluFit& fit) {
     // The second operand of a maximum and a minimum survives when it is NaN.
     const auto c = V::min(V::set(fit.limit), V::max(V::set(-fit.limit), x));
-    const auto s = V::mul(c, c);
+    const auto s = c * c;
     auto p = V::set(fit.p[0]);
     QORA_UNROLL
     for (int i = 1; i < 8; ++i) p = V::fma(p, s, V::set(fit.p[i]));
-    return V::mul(x, V::fma(c, p, V::set(0.5f)));
+    return x * V::fma(c, p, V::set(0.5f));
 }
 
 }  // namespace

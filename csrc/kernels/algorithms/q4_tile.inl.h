@@ -22,7 +22,7 @@ struct GroupedI8 : V::DotI8 {
     }
     static int32_t multiplier(int32_t m) { return m; }
     static typename V::I multiplied(typename Base::Acc sums, const uint8_t* multipliers) {
-        return V::mul_i(sums, V::load_i(reinterpret_cast<const int32_t*>(multipliers)));
+        return sums * V::load_i(reinterpret_cast<const int32_t*>(multipliers));
     }
 };
 
@@ -68,7 +68,7 @@ QORA_NOINLINE void grouped_tile(const TileArgs& args) {
             QORA_UNROLL
             for (int v = 0; v < Vectors; ++v) {
                 auto* at = reinterpret_cast<int32_t*>(c + r * c_stride + v * kVectorBytes);
-                V::store_i(at, V::add_i(Dot::multiplied(acc[r][v], b + v * kVectorBytes), V::load_i(at)));
+                V::store_i(at, Dot::multiplied(acc[r][v], b + v * kVectorBytes) + V::load_i(at));
             }
         }
         b += Vectors * kVectorBytes;

@@ -27,18 +27,17 @@ template <class V>
 void gated_recurrence(const RecurrenceArgs& a) {
     for_each_wide<V>(a.n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
-        const auto input =
-            W::mul(sigmoid<W>(load_lanes<W>(a.input_gate + i, lanes)), load_lanes<W>(a.x + i, lanes));
+        const auto input = sigmoid<W>(load_lanes<W>(a.input_gate + i, lanes)) * load_lanes<W>(a.x + i, lanes);
         auto state = input;
         if (!a.fresh) {
             const auto log2_keep =
-                W::mul(sigmoid<W>(load_lanes<W>(a.decay_gate + i, lanes)), load_lanes<W>(a.decay + i, lanes));
+                sigmoid<W>(load_lanes<W>(a.decay_gate + i, lanes)) * load_lanes<W>(a.decay + i, lanes);
             // keep² + gain² = 1: the state's variance stays that of the input.
-            const auto gain = W::sqrt(one_minus_exp2<W>(W::add(log2_keep, log2_keep)));
-            state = W::fma(exp2<W>(log2_keep), load_lanes<W>(a.state + i, lanes), W::mul(gain, input));
+            const auto gain = W::sqrt(one_minus_exp2<W>(log2_keep + log2_keep));
+            state = W::fma(exp2<W>(log2_keep), load_lanes<W>(a.state + i, lanes), gain * input);
         }
         store_lanes<W>(a.state + i, state, lanes);
-        store_lanes<W>(a.out + i, W::mul(state, load_lanes<W>(a.branch + i, lanes)), lanes);
+        store_lanes<W>(a.out + i, state * load_lanes<W>(a.branch + i, lanes), lanes);
     });
 }
 

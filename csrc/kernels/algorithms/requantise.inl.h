@@ -17,8 +17,8 @@ int32_t q4_to_i8(const uint8_t* stored, const float* scales, int64_t groups, flo
     for (int64_t g = 0; g < groups; ++g, stored += kGroupSize / 2, y += kGroupSize) {
         int8_t levels[16];
         for (int i = 0; i < 16; i += V::kWidth) {
-            const auto weights = V::mul(V::set(scales[g]), V::load(steps + i));
-            V::store_signed_bytes(levels + i, V::to_int(V::mul(weights, V::set(inverse))));
+            const auto weights = V::set(scales[g]) * V::load(steps + i);
+            V::store_signed_bytes(levels + i, V::to_int(weights * V::set(inverse)));
         }
         V::look_up_nibbles(levels, stored, y);
         for (int64_t i = 0; i < kGroupSize; ++i) sums[i] += y[i];

@@ -15,8 +15,7 @@ void rotate_vector(float* x, const float* cosines, const float* sines) {
     V::load_pairs(x, even, odd);
     V::load_pairs(cosines, even_cosine, odd_cosine);
     V::load_pairs(sines, even_sine, odd_sine);
-    V::store_pairs(x, V::sub(V::mul(even, even_cosine), V::mul(odd, even_sine)),
-                   V::fma(odd, odd_cosine, V::mul(even, odd_sine)));
+    V::store_pairs(x, even * even_cosine - odd * even_sine, V::fma(odd, odd_cosine, even * odd_sine));
 }
 
 template <class V>

@@ -48,7 +48,7 @@ void norm_of_rows(const float* const* x, int first, int count, int64_t n, const 
             QORA_UNROLL
             for (int r = 0; r < kRows; ++r) {
                 auto& sum = part_of<W>(sums[r]);
-                sum = W::add(sum, load_lanes<W>(from[r] + i, lanes));
+                sum = sum + load_lanes<W>(from[r] + i, lanes);
             }
         });
         QORA_UNROLL
@@ -61,7 +61,7 @@ void norm_of_rows(const float* const* x, int first, int count, int64_t n, const 
         using W = decltype(w);
         QORA_UNROLL
         for (int r = 0; r < kRows; ++r) {
-            const auto d = W::sub(load_lanes<W>(from[r] + i, lanes, mean[r]), W::set(mean[r]));
+            const auto d = load_lanes<W>(from[r] + i, lanes, mean[r]) - W::set(mean[r]);
             auto& sum = part_of<W>(sums[r]);
             sum = W::fma(d, d, sum);
         }
@@ -77,8 +77,8 @@ void norm_of_rows(const float* const* x, int first, int count, int64_t n, const 
         typename W::F v[kRows];
         QORA_UNROLL
         for (int r = 0; r < kRows; ++r) {
-            const auto d = W::sub(load_lanes<W>(from[r] + i, lanes), W::set(mean[r]));
-            v[r] = W::fma(W::mul(d, W::set(inverse[r])), factor, offset);
+            const auto d = load_lanes<W>(from[r] + i, lanes) - W::set(mean[r]);
+            v[r] = W::fma(d * W::set(inverse[r]), factor, offset);
         }
         QORA_UNROLL
         for (int r = 0; r < kRows; ++r) store_lanes<W>(to[r] + i, v[r], lanes);
@@ -204,13 +204,13 @@ void epilogue_rows(const EpilogueArgs& e) {
                 const auto& row = e.row_scale[r];
                 const auto sum = W::to_float(W::load_i(reinterpret_cast<const int32_t*>(acc)));
                 v = W::fma(W::set(-static_cast<float>(row.zero_point)), col_sum, sum);
-                v = W::fma(W::mul(v, W::set(row.scale)), col_scale, bias);
+                v = W::fma(v * W::set(row.scale), col_scale, bias);
             } else {
-                v = W::add(W::load(reinterpret_cast<const float*>(acc)), bias);
+                v = W::load(reinterpret_cast<const float*>(acc)) + bias;
             }
             v = activated<W, Act, Integer>(v);
             if (residual) {
-                v = W::add(v, load_lanes<W>(residual, lanes));
+                v = v + load_lanes<W>(residual, lanes);
                 residual += e.residual_stride;
             }
             if (e.out_bf16)
@@ -254,7 +254,7 @@ void scale_row(const float* x, const float* factors, float factor, const float* 
                bool out_bf16) {
     for_each_wide<V>(n, [&](auto w, int64_t i, auto lanes) QORA_INLINE_BODY {
         using W = decltype(w);
-        const auto f = W::mul(load_lanes<W>(factors + i, lanes), W::set(factor));
+        const auto f = load_lanes<W>(factors + i, lanes) * W::set(factor);
         const auto v = W::fma(load_lanes<W>(x + i, lanes), f, load_lanes<W>(offsets + i, lanes));
         if (out_bf16)
             store_lanes_bf16<W>(static_cast<uint16_t*>(y) + i, v, lanes);

@@ -22,7 +22,7 @@ void add_float_bias(const ScoreBiasArgs& a) {
             add([=](int i) { return V::load(bias + i); });
         } else {
             const float* mask = static_cast<const float*>(a.mask[r]) + a.first;
-            add([=](int i) { return V::add(V::load(bias + i), V::load(mask + i)); });
+            add([=](int i) { return V::load(bias + i) + V::load(mask + i); });
         }
     }
 }
@@ -36,20 +36,19 @@ void add_step_bias(const ScoreBiasArgs& a) {
         const auto add = [&](auto offset) {
             if (shift >= 0) {
                 for (int i = 0; i < a.columns; i += V::kWidth)
-                    V::store_i(scores + i,
-                               V::add_i(V::shift_right_i(V::load_i(scores + i), shift), offset(i)));
+                    V::store_i(scores + i, V::shift_right_i(V::load_i(scores + i), shift) + offset(i));
                 return;
             }
             // A unit of the score is more than a step.
             const int coarser = shift < -31 ? 31 : -shift;
             for (int i = 0; i < a.columns; i += V::kWidth)
-                V::store_i(scores + i, V::add_i(V::load_i(scores + i), V::shift_right_i(offset(i), coarser)));
+                V::store_i(scores + i, V::load_i(scores + i) + V::shift_right_i(offset(i), coarser));
         };
         if (a.mask == nullptr) {
             add([=](int i) { return V::load_i(bias + i); });
         } else {
             const int32_t* mask = static_cast<const int32_t*>(a.mask[r]) + a.first;
-            add([=](int i) { return V::add_i(V::load_i(bias + i), V::load_i(mask + i)); });
+            add([=](int i) { return V::load_i(bias + i) + V::load_i(mask + i); });
         }
     }
 }

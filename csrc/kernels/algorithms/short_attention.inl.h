@@ -23,7 +23,7 @@ inline void short_scores(const ShortAttentionArgs& a, const float* queries, cons
         const auto key = V::load(keys + d * a.keys_padded);
         for (int r = 0; r < Rows; ++r) sums[r] = V::fma(V::set(queries[r * a.padded + d]), key, sums[r]);
     }
-    for (int r = 0; r < Rows; ++r) V::store(scores + r * a.keys_padded, V::mul(sums[r], V::set(a.scale)));
+    for (int r = 0; r < Rows; ++r) V::store(scores + r * a.keys_padded, sums[r] * V::set(a.scale));
 }
 
 // Rows vectors of values, weighted and added up.
@@ -37,7 +37,7 @@ inline void short_values(const ShortAttentionArgs& a, const float* weights, cons
         for (int r = 0; r < Rows; ++r)
             sums[r] = V::fma(weight, V::load(values + k * a.padded + r * V::kWidth), sums[r]);
     }
-    for (int r = 0; r < Rows; ++r) V::store(out + r * V::kWidth, V::mul(sums[r], V::set(inverse)));
+    for (int r = 0; r < Rows; ++r) V::store(out + r * V::kWidth, sums[r] * V::set(inverse));
 }
 
 // Turns a row of scores into weights and returns their sum; what stands behind the last key weighs nothing.
@@ -49,9 +49,9 @@ inline float short_weights(const ShortAttentionArgs& a, float* scores) {
     const auto shift = V::set(V::max_lane(high));
     auto total = V::set(0.0f);
     for (int64_t k = 0; k < a.keys_padded; k += V::kWidth) {
-        const auto weight = exp2<V>(V::sub(V::load(scores + k), shift));
+        const auto weight = exp2<V>(V::load(scores + k) - shift);
         V::store(scores + k, weight);
-        total = V::add(total, weight);
+        total = total + weight;
     }
     return V::sum(total);
 }

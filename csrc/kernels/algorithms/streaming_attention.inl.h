@@ -24,8 +24,8 @@ void rescale(const SoftmaxArgs& a, int rows, const float* block) {
     for_each_vector<V>(rows, [&](int64_t r, int lanes) {
         const auto before = load_lanes<V>(a.reference + r, lanes), own = load_lanes<V>(block + r, lanes);
         const auto after = V::max(before, own);
-        const auto keep = exp2<V>(V::sub(before, after)), gain = exp2<V>(V::sub(own, after));
-        const auto kept = V::mul(load_lanes<V>(a.running_sum + r, lanes), keep);
+        const auto keep = exp2<V>(before - after), gain = exp2<V>(own - after);
+        const auto kept = load_lanes<V>(a.running_sum + r, lanes) * keep;
         store_lanes<V>(a.running_sum + r, V::fma(load_lanes<V>(a.weight_sum + r, lanes), gain, kept), lanes);
         store_lanes<V>(a.reference + r, after, lanes);
         store_lanes<V>(a.keep + r, keep, lanes);
@@ -63,7 +63,7 @@ struct F32Weights {
                 // The second operand of a minimum survives when it is NaN.
                 const auto weight = exp2<V>(V::min(V::set(64.0f), distance));
                 V::store(to + r * to_stride + i, weight);
-                sum[r] = V::add(sum[r], weight);
+                sum[r] = sum[r] + weight;
             }
         });
         for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
@@ -248,7 +248,7 @@ struct IntegerSoftmax {
             typename V::I steps[Stored::kVectors];
             QORA_UNROLL
             for (int v = 0; v < Stored::kVectors; ++v)
-                steps[v] = to_steps(V::sub_i(top[r], V::load_i(scores + r * stride + i + v * V::kWidth)), r);
+                steps[v] = to_steps(top[r] - V::load_i(scores + r * stride + i + v * V::kWidth), r);
             return Stored::of(steps, factor[r]);
         };
         int i = 0;
@@ -282,7 +282,7 @@ struct IntegerSoftmax {
         write_steps(a, highest, sums, [=](auto d, int r) {
             const int left = shifts[r] < -15 ? 15 : shifts[r] < 0 ? -shifts[r] : 0;
             const auto near = V::min_i(V::shift_right_i(d, shifts[r] > 0 ? shifts[r] : 0), V::set_i(1 << 15));
-            return V::mul_i(near, V::set_i(1 << left));
+            return near * V::set_i(1 << left);
         });
     }
     static bool rows(const SoftmaxArgs& a) {
@@ -333,7 +333,7 @@ QORA_INLINE void merge_row(const MergeArgs& m, int row, Product product) {
     const float keep = m.keep[row], gain = m.gain[row];
     for_each_wide<V>(m.cols, [=](auto w, int64_t i, auto) QORA_INLINE_BODY {
         using W = decltype(w);
-        const auto kept = m.first ? W::set(0.0f) : W::mul(W::load(out + i), W::set(keep));
+        const auto kept = m.first ? W::set(0.0f) : W::load(out + i) * W::set(keep);
         W::store(out + i, W::fma(product(w, i), W::set(gain), kept));
     });
 }
@@ -354,7 +354,7 @@ void merge(const MergeArgs& m) {
                 using W = decltype(w);
                 auto sum = W::load_i(acc + i);
                 for (int part = 1; part < m.parts; ++part)
-                    sum = W::add_i(sum, W::load_i(acc + part * m.part_stride + i));
+                    sum = sum + W::load_i(acc + part * m.part_stride + i);
                 return W::to_float(sum);
             });
         else
@@ -362,7 +362,7 @@ void merge(const MergeArgs& m) {
                 using W = decltype(w);
                 auto sum = W::to_float(W::load_i(acc + i));
                 for (int part = 1; part < m.parts; ++part)
-                    sum = W::add(sum, W::to_float(W::load_i(acc + part * m.part_stride + i)));
+                    sum = sum + W::to_float(W::load_i(acc + part * m.part_stride + i));
                 return sum;
             });
     }

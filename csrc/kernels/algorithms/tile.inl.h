@@ -65,7 +65,7 @@ QORA_NOINLINE void dot_tile(const TileArgs& args) {
             for (int r = 0; r < Rows; ++r) {
                 QORA_UNROLL
                 for (int v = 0; v < Vectors; ++v)
-                    acc[r][v] = V::add(acc[r][v], V::load(reinterpret_cast<const float*>(initial_at(r, v))));
+                    acc[r][v] = acc[r][v] + V::load(reinterpret_cast<const float*>(initial_at(r, v)));
             }
         }
     }

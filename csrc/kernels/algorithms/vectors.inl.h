@@ -17,9 +17,21 @@ struct Wide {
     static constexpr int kWidth = N * V::kWidth;
     struct F {
         typename V::F v[N];
+        friend F operator+(F a, F b) {
+            return each<F>([&](int i) { return a.v[i] + b.v[i]; });
+        }
+        friend F operator-(F a, F b) {
+            return each<F>([&](int i) { return a.v[i] - b.v[i]; });
+        }
+        friend F operator*(F a, F b) {
+            return each<F>([&](int i) { return a.v[i] * b.v[i]; });
+        }
     };
     struct I {
         typename V::I v[N];
+        friend I operator+(I a, I b) {
+            return each<I>([&](int i) { return a.v[i] + b.v[i]; });
+        }
     };
 
     template <class Result, class Op>
@@ -53,9 +65,6 @@ struct Wide {
         });
     }
     static void store(float* p, F x) { each_at([&](int i, int at) { V::store(p + at, x.v[i]); }); }
-    static F add(F a, F b) { return each<F>([&](int i) { return V::add(a.v[i], b.v[i]); }); }
-    static F sub(F a, F b) { return each<F>([&](int i) { return V::sub(a.v[i], b.v[i]); }); }
-    static F mul(F a, F b) { return each<F>([&](int i) { return V::mul(a.v[i], b.v[i]); }); }
     static F fma(F a, F b, F c) { return each<F>([&](int i) { return V::fma(a.v[i], b.v[i], c.v[i]); }); }
     static F max(F a, F b) { return each<F>([&](int i) { return V::max(a.v[i], b.v[i]); }); }
     static F min(F a, F b) { return each<F>([&](int i) { return V::min(a.v[i], b.v[i]); }); }
@@ -66,12 +75,11 @@ struct Wide {
     static F scale_by_power(F x, F n) {
         return each<F>([&](int i) { return V::scale_by_power(x.v[i], n.v[i]); });
     }
-    static float sum(F a) { return V::sum(folded(a, V::add)); }
+    static float sum(F a) { return V::sum(folded(a, [](auto x, auto y) { return x + y; })); }
     static float max_lane(F a) { return V::max_lane(folded(a, V::max)); }
     static float min_lane(F a) { return V::min_lane(folded(a, V::min)); }
 
     static I load_i(const int32_t* p) { return each<I>([&](int i) { return V::load_i(p + i * V::kWidth); }); }
-    static I add_i(I a, I b) { return each<I>([&](int i) { return V::add_i(a.v[i], b.v[i]); }); }
     static F to_float(I a) { return each<F>([&](int i) { return V::to_float(a.v[i]); }); }
     static I to_int(F a) { return each<I>([&](int i) { return V::to_int(a.v[i]); }); }
     static void store_bytes(uint8_t* p, I x) { V::store_bytes(p, x.v); }

@@ -14,8 +14,27 @@ namespace {
 
 struct Avx2Simd : X86Bytes {
     static constexpr int kWidth = 8;
-    using F = __m256;
-    using I = __m256i;
+    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
+    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
+    // have their own idea of the lanes.
+    struct F {
+        __m256 v;
+        F() = default;
+        F(__m256 x) : v(x) {}
+        operator __m256() const { return v; }
+        friend F operator+(F a, F b) { return _mm256_add_ps(a.v, b.v); }
+        friend F operator-(F a, F b) { return _mm256_sub_ps(a.v, b.v); }
+        friend F operator*(F a, F b) { return _mm256_mul_ps(a.v, b.v); }
+    };
+    struct I {
+        __m256i v;
+        I() = default;
+        I(__m256i x) : v(x) {}
+        operator __m256i() const { return v; }
+        friend I operator+(I a, I b) { return _mm256_add_epi32(a.v, b.v); }
+        friend I operator-(I a, I b) { return _mm256_sub_epi32(a.v, b.v); }
+        friend I operator*(I a, I b) { return _mm256_mullo_epi32(a.v, b.v); }
+    };
 
     static F set(float x) { return _mm256_set1_ps(x); }
     static F load(const float* p) { return _mm256_loadu_ps(p); }
@@ -37,9 +56,6 @@ struct Avx2Simd : X86Bytes {
         store(p, _mm256_unpacklo_ps(even, odd));
         store(p + 8, _mm256_unpackhi_ps(even, odd));
     }
-    static F add(F a, F b) { return _mm256_add_ps(a, b); }
-    static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
-    static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
     static F max(F a, F b) { return _mm256_max_ps(a, b); }
     static F min(F a, F b) { return _mm256_min_ps(a, b); }
@@ -48,13 +64,13 @@ struct Avx2Simd : X86Bytes {
     // rcpps is good to 1.5 * 2^-12; one Newton step brings it to about one ulp.
     static F reciprocal(F a) {
         const F r = _mm256_rcp_ps(a);
-        return mul(r, _mm256_fnmadd_ps(a, r, set(2.0f)));
+        return r * F(_mm256_fnmadd_ps(a, r, set(2.0f)));
     }
     static F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     // x * 2^n for an integral n from -126 to 127.
     static F scale_by_power(F x, F n) {
         const I biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), set_i(127));
-        return mul(x, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
+        return x * F(_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
     }
     static float sum(F a) {
         __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -66,15 +82,12 @@ struct Avx2Simd : X86Bytes {
         x = _mm_max_ps(x, _mm_movehl_ps(x, x));
         return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
     }
-    static float min_lane(F a) { return -max_lane(sub(set(0.0f), a)); }
+    static float min_lane(F a) { return -max_lane(set(0.0f) - a); }
     static float first(F a) { return _mm256_cvtss_f32(a); }
 
     static I set_i(int32_t x) { return _mm256_set1_epi32(x); }
     static I load_i(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
     static void store_i(int32_t* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
-    static I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
-    static I sub_i(I a, I b) { return _mm256_sub_epi32(a, b); }
-    static I mul_i(I a, I b) { return _mm256_mullo_epi32(a, b); }
     static I max_i(I a, I b) { return _mm256_max_epi32(a, b); }
     static I min_i(I a, I b) { return _mm256_min_epi32(a, b); }
     static int32_t max_lane_i(I a) {
@@ -100,7 +113,7 @@ struct Avx2Simd : X86Bytes {
     static __m128i to_bf16(F x) {
         const I bits = _mm256_castps_si256(x);
         const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), set_i(1));
-        const I rounded = add_i(bits, add_i(odd, set_i(0x7fff)));
+        const I rounded = bits + odd + set_i(0x7fff);
         const I quiet = _mm256_or_si256(bits, set_i(0x00400000));
         const I nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
         const I high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
@@ -199,10 +212,10 @@ struct Avx2Simd : X86Bytes {
         return _mm256_and_si256(a, _mm256_cmpgt_epi16(set_w(static_cast<int16_t>(n)), index));
     }
     static void store_w(int16_t* p, W a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
-    static I sum_pairs(I sum, W a) { return add_i(sum, _mm256_madd_epi16(a, set_w(1))); }
+    static I sum_pairs(I sum, W a) { return sum + I(_mm256_madd_epi16(a, set_w(1))); }
     static F sum_bf16(F sum, W a) {
         const auto pairs = DotBf16::widen(a);
-        return add(add(sum, pairs.even), pairs.odd);
+        return sum + pairs.even + pairs.odd;
     }
 
     // Bytes of one vector of words: of two there are more than a tile has columns.
@@ -218,7 +231,7 @@ struct Avx2Simd : X86Bytes {
     }
     static void store_b(uint8_t* p, B a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a); }
     static I sum_bytes(I sum, B a) {
-        return add_i(sum, _mm256_zextsi128_si256(_mm_sad_epu8(a, _mm_setzero_si128())));
+        return sum + I(_mm256_zextsi128_si256(_mm_sad_epu8(a, _mm_setzero_si128())));
     }
 
     static I load_dwords(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
@@ -271,7 +284,7 @@ struct Avx2Simd : X86Bytes {
     struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+            __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(acc.v) : "x"(a.v), "x"(b.v));
             return acc;
 #else
             return _mm256_dpwssd_avx_epi32(acc, a, b);
@@ -281,7 +294,7 @@ struct Avx2Simd : X86Bytes {
     struct DotI8 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+            __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc.v) : "x"(a.v), "x"(b.v));
             return acc;
 #else
             return _mm256_dpbusd_avx_epi32(acc, a, b);
@@ -293,11 +306,13 @@ struct Avx2Simd : X86Bytes {
     struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            I products;
-            __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(a), "x"(b));
+            __m256i products;
+            __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                    : "+x"(acc.v), "=&x"(products)
+                    : "x"(a.v), "x"(b.v));
             return acc;
 #else
-            return add_i(acc, _mm256_madd_epi16(a, b));
+            return acc + I(_mm256_madd_epi16(a, b));
 #endif
         }
     };
@@ -316,7 +331,7 @@ struct Avx2Simd : X86Bytes {
         }
         static Acc dot(Acc acc, Operand a, Operand b) {
             const I even = _mm256_madd_epi16(a.even, b.even), odd = _mm256_madd_epi16(a.odd, b.odd);
-            return add_i(add_i(acc, even), odd);
+            return acc + even + odd;
         }
     };
     static constexpr int kRowsI8 = 4;
@@ -329,10 +344,10 @@ struct Avx2Simd : X86Bytes {
         static Acc product(Operand a, Operand b) { return _mm256_maddubs_epi16(a, b); }
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            I products;
+            __m256i products;
             __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
-                    : "+x"(acc), "=&x"(products)
-                    : "x"(a), "x"(b));
+                    : "+x"(acc.v), "=&x"(products)
+                    : "x"(a.v), "x"(b.v));
             return acc;
 #else
             return _mm256_add_epi16(acc, _mm256_maddubs_epi16(a, b));

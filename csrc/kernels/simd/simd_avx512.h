@@ -22,8 +22,27 @@ namespace {
 
 struct Avx512Simd : X86Bytes {
     static constexpr int kWidth = 16;
-    using F = __m512;
-    using I = __m512i;
+    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
+    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
+    // have their own idea of the lanes.
+    struct F {
+        __m512 v;
+        F() = default;
+        F(__m512 x) : v(x) {}
+        operator __m512() const { return v; }
+        friend F operator+(F a, F b) { return _mm512_add_ps(a.v, b.v); }
+        friend F operator-(F a, F b) { return _mm512_sub_ps(a.v, b.v); }
+        friend F operator*(F a, F b) { return _mm512_mul_ps(a.v, b.v); }
+    };
+    struct I {
+        __m512i v;
+        I() = default;
+        I(__m512i x) : v(x) {}
+        operator __m512i() const { return v; }
+        friend I operator+(I a, I b) { return _mm512_add_epi32(a.v, b.v); }
+        friend I operator-(I a, I b) { return _mm512_sub_epi32(a.v, b.v); }
+        friend I operator*(I a, I b) { return _mm512_mullo_epi32(a.v, b.v); }
+    };
 
     static __mmask16 lane_mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
     static F set(float x) { return _mm512_set1_ps(x); }
@@ -42,9 +61,6 @@ struct Avx512Simd : X86Bytes {
         store(p, _mm512_unpacklo_ps(even, odd));
         store(p + 16, _mm512_unpackhi_ps(even, odd));
     }
-    static F add(F a, F b) { return _mm512_add_ps(a, b); }
-    static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
-    static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
     static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
     static F max(F a, F b) { return _mm512_max_ps(a, b); }
     static F min(F a, F b) { return _mm512_min_ps(a, b); }
@@ -53,7 +69,7 @@ struct Avx512Simd : X86Bytes {
     // Fourteen bits and one Newton step: about one ulp, without the long latency of a division.
     static F reciprocal(F a) {
         const F r = _mm512_rcp14_ps(a);
-        return mul(r, _mm512_fnmadd_ps(a, r, set(2.0f)));
+        return r * F(_mm512_fnmadd_ps(a, r, set(2.0f)));
     }
     static F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     static F scale_by_power(F x, F n) { return _mm512_scalef_ps(x, n); }
@@ -65,9 +81,6 @@ struct Avx512Simd : X86Bytes {
     static I set_i(int32_t x) { return _mm512_set1_epi32(x); }
     static I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
     static void store_i(int32_t* p, I x) { _mm512_storeu_si512(p, x); }
-    static I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
-    static I sub_i(I a, I b) { return _mm512_sub_epi32(a, b); }
-    static I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
     static I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
     static I min_i(I a, I b) { return _mm512_min_epi32(a, b); }
     static int32_t max_lane_i(I a) { return _mm512_reduce_max_epi32(a); }
@@ -96,7 +109,7 @@ struct Avx512Simd : X86Bytes {
     static __m256i to_bf16(F x) {
         const I bits = _mm512_castps_si512(x);
         const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), set_i(1));
-        const I rounded = add_i(bits, add_i(odd, set_i(0x7fff)));
+        const I rounded = bits + odd + set_i(0x7fff);
         const I quiet = _mm512_or_si512(bits, set_i(0x00400000));
         const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
         return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
@@ -193,7 +206,7 @@ struct Avx512Simd : X86Bytes {
 #else
     static F sum_bf16(F sum, W a) {
         const auto pairs = DotBf16::widen(a);
-        return add(add(sum, pairs.even), pairs.odd);
+        return sum + pairs.even + pairs.odd;
     }
 #endif
 
@@ -204,7 +217,7 @@ struct Avx512Simd : X86Bytes {
     static int byte_column(int i) { return i / 4 % 4 * kWidth + i / 16 * 4 + i % 4; }
     static B first_b(B a, int n) { return _mm512_maskz_mov_epi8((uint64_t{1} << n) - 1, a); }
     static void store_b(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
-    static I sum_bytes(I sum, B a) { return add_i(sum, _mm512_sad_epu8(a, _mm512_setzero_si512())); }
+    static I sum_bytes(I sum, B a) { return sum + I(_mm512_sad_epu8(a, _mm512_setzero_si512())); }
 
     static I load_dwords(const void* p) { return _mm512_load_si512(p); }
     static I broadcast_dword(const void* p) {
@@ -243,7 +256,7 @@ struct Avx512Simd : X86Bytes {
     struct DotBf16 : FloatSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
             return acc;
 #else
             return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh&>(a), reinterpret_cast<__m512bh&>(b));
@@ -272,7 +285,7 @@ struct Avx512Simd : X86Bytes {
     struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            __asm__("vpdpwssd %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
             return acc;
 #else
             return _mm512_dpwssd_epi32(acc, a, b);
@@ -282,7 +295,7 @@ struct Avx512Simd : X86Bytes {
     struct DotI8 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
 #if defined(__GNUC__)
-            __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+            __asm__("vpdpbusd %2, %1, %0" : "+v"(acc.v) : "v"(a.v), "v"(b.v));
             return acc;
 #else
             return _mm512_dpbusd_epi32(acc, a, b);
@@ -292,7 +305,7 @@ struct Avx512Simd : X86Bytes {
     static constexpr int kRowsI8 = 6;
 #else
     struct DotI16 : IntSums, Dwords {
-        static Acc dot(Acc acc, Operand a, Operand b) { return add_i(acc, _mm512_madd_epi16(a, b)); }
+        static Acc dot(Acc acc, Operand a, Operand b) { return acc + I(_mm512_madd_epi16(a, b)); }
     };
     // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
     struct DotI8 : IntSums {
@@ -309,7 +322,7 @@ struct Avx512Simd : X86Bytes {
         }
         static Acc dot(Acc acc, Operand a, Operand b) {
             const I even = _mm512_madd_epi16(a.even, b.even), odd = _mm512_madd_epi16(a.odd, b.odd);
-            return add_i(add_i(acc, even), odd);
+            return acc + even + odd;
         }
     };
     static constexpr int kRowsI8 = 4;

@@ -21,8 +21,27 @@ namespace {
 
 struct NeonSimd {
     static constexpr int kWidth = 4;
-    using F = float32x4_t;
-    using I = int32x4_t;
+    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
+    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
+    // have their own idea of the lanes.
+    struct F {
+        float32x4_t v;
+        F() = default;
+        F(float32x4_t x) : v(x) {}
+        operator float32x4_t() const { return v; }
+        friend F operator+(F a, F b) { return vaddq_f32(a.v, b.v); }
+        friend F operator-(F a, F b) { return vsubq_f32(a.v, b.v); }
+        friend F operator*(F a, F b) { return vmulq_f32(a.v, b.v); }
+    };
+    struct I {
+        int32x4_t v;
+        I() = default;
+        I(int32x4_t x) : v(x) {}
+        operator int32x4_t() const { return v; }
+        friend I operator+(I a, I b) { return vaddq_s32(a.v, b.v); }
+        friend I operator-(I a, I b) { return vsubq_s32(a.v, b.v); }
+        friend I operator*(I a, I b) { return vmulq_s32(a.v, b.v); }
+    };
 
     static F set(float x) { return vdupq_n_f32(x); }
     static F load(const float* p) { return vld1q_f32(p); }
@@ -46,9 +65,6 @@ struct NeonSimd {
         pairs.val[0] = even, pairs.val[1] = odd;
         vst2q_f32(p, pairs);
     }
-    static F add(F a, F b) { return vaddq_f32(a, b); }
-    static F sub(F a, F b) { return vsubq_f32(a, b); }
-    static F mul(F a, F b) { return vmulq_f32(a, b); }
     static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
     // A comparison with NaN is false, which leaves the second operand; fmax would give the NaN.
     static F max(F a, F b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
@@ -58,14 +74,14 @@ struct NeonSimd {
     // The estimate is good to eight bits; each Newton step doubles them.
     static F reciprocal(F a) {
         F r = vrecpeq_f32(a);
-        r = mul(r, vrecpsq_f32(a, r));
-        return mul(r, vrecpsq_f32(a, r));
+        r = r * F(vrecpsq_f32(a, r));
+        return r * F(vrecpsq_f32(a, r));
     }
     static F round(F a) { return vrndnq_f32(a); }
     // x * 2^n for an integral n from -126 to 127.
     static F scale_by_power(F x, F n) {
         const I biased = vaddq_s32(vcvtq_s32_f32(n), set_i(127));
-        return mul(x, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)));
+        return x * F(vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)));
     }
     static float sum(F a) { return vaddvq_f32(a); }
     static float max_lane(F a) { return vmaxvq_f32(a); }
@@ -75,9 +91,6 @@ struct NeonSimd {
     static I set_i(int32_t x) { return vdupq_n_s32(x); }
     static I load_i(const int32_t* p) { return vld1q_s32(p); }
     static void store_i(int32_t* p, I x) { vst1q_s32(p, x); }
-    static I add_i(I a, I b) { return vaddq_s32(a, b); }
-    static I sub_i(I a, I b) { return vsubq_s32(a, b); }
-    static I mul_i(I a, I b) { return vmulq_s32(a, b); }
     static I max_i(I a, I b) { return vmaxq_s32(a, b); }
     static I min_i(I a, I b) { return vminq_s32(a, b); }
     static int32_t max_lane_i(I a) { return vmaxvq_s32(a); }
@@ -100,7 +113,7 @@ struct NeonSimd {
 #if defined(QORA_UNIT_BF16)
     static uint16x4_t to_bf16(F x) {
         uint16x4_t half;
-        __asm__("bfcvtn %0.4h, %1.4s" : "=w"(half) : "w"(x));
+        __asm__("bfcvtn %0.4h, %1.4s" : "=w"(half) : "w"(x.v));
         return half;
     }
 #else
@@ -177,7 +190,7 @@ struct NeonSimd {
     static I sum_pairs(I sum, W a) { return vpadalq_s16(sum, a); }
     static F sum_bf16(F sum, W a) {
         const uint16x8_t bits = vreinterpretq_u16_s16(a);
-        return add(add(sum, widen_bf16(vget_low_u16(bits))), widen_bf16(vget_high_u16(bits)));
+        return sum + widen_bf16(vget_low_u16(bits)) + widen_bf16(vget_high_u16(bits));
     }
 
     // Bytes of two vectors of words.
@@ -241,7 +254,7 @@ struct NeonSimd {
 #if defined(QORA_UNIT_BF16)
     struct DotBf16 : FloatSums, DwordOfRegister {
         static Acc dot(Acc acc, float a, Operand b) {
-            __asm__("bfdot %0.4s, %1.8h, %2.2h[0]" : "+w"(acc) : "w"(b), "w"(a));
+            __asm__("bfdot %0.4s, %1.8h, %2.2h[0]" : "+w"(acc.v) : "w"(b.v), "w"(a));
             return acc;
         }
     };
@@ -286,7 +299,7 @@ struct NeonSimd {
 #if defined(QORA_UNIT_DOTPROD) && defined(__GNUC__)
     struct DotI8 : IntSums, DwordOfRegister {
         static Acc dot(Acc acc, float a, Operand b) {
-            __asm__("sdot %0.4s, %1.16b, %2.4b[0]" : "+w"(acc) : "w"(b), "w"(a));
+            __asm__("sdot %0.4s, %1.16b, %2.4b[0]" : "+w"(acc.v) : "w"(b.v), "w"(a));
             return acc;
         }
     };
@@ -322,7 +335,7 @@ struct NeonSimd {
         }
         static int32_t multiplier(int32_t m) { return m; }
         static I multiplied(Acc sums, const uint8_t* multipliers) {
-            return mul_i(vpaddlq_s16(vpaddq_s16(sums.low, sums.high)), load_dwords(multipliers));
+            return I(vpaddlq_s16(vpaddq_s16(sums.low, sums.high))) * load_dwords(multipliers);
         }
     };
 #endif

@@ -22,9 +22,6 @@ struct ScalarSimd {
     // 2 kWidth values as their even and odd ones. Lanes come in any order that store_pairs undoes.
     static void load_pairs(const float* p, F& even, F& odd) { even = p[0], odd = p[1]; }
     static void store_pairs(float* p, F even, F odd) { p[0] = even, p[1] = odd; }
-    static F add(F a, F b) { return a + b; }
-    static F sub(F a, F b) { return a - b; }
-    static F mul(F a, F b) { return a * b; }
     static F fma(F a, F b, F c) { return a * b + c; }
     // Like the x86 instruction: the second operand when either is NaN.
     static F max(F a, F b) { return a > b ? a : b; }
@@ -48,9 +45,6 @@ struct ScalarSimd {
     static I set_i(int32_t x) { return x; }
     static I load_i(const int32_t* p) { return *p; }
     static void store_i(int32_t* p, I x) { *p = x; }
-    static I add_i(I a, I b) { return a + b; }
-    static I sub_i(I a, I b) { return a - b; }
-    static I mul_i(I a, I b) { return a * b; }
     static I max_i(I a, I b) { return a > b ? a : b; }
     static I min_i(I a, I b) { return a < b ? a : b; }
     static int32_t max_lane_i(I a) { return a; }
