@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("uses_openmp", &qora::uses_openmp);
     qora::bind_isas(m);
     qora::bind_tables(m);
+    qora::bind_primitives(m);
     qora::bind_linear(m);
     qora::bind_attention(m);
     qora::bind_rows(m);

@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/primitives.h"
+
 namespace qora {
 
 // Operand types of a dot-product tile. Accumulators are float32 for the first two, int32 for the others. i8
@@ -244,7 +246,8 @@ struct FamilyKernels {
 };
 
 struct KernelTable {
-    int nr;  // columns of every tile
+    const PrimitiveTable* primitives;  // the vector wrapper of the unit, for tests
+    int nr;                            // columns of every tile
     FamilyKernels family[kNumFamilies];
 
     // Called by each thread before and after it calls kernels for a range of work, for instruction sets whose

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/algorithms/attention_operands.inl.h"
+#include "kernels/algorithms/primitives.inl.h"
 #include "kernels/algorithms/q4_tile.inl.h"
 #include "kernels/algorithms/recurrent.inl.h"
 #include "kernels/algorithms/requantise.inl.h"
@@ -117,6 +118,7 @@ constexpr void set_q4(KernelTable& t) {
 template <class V, class DotQ4 = GroupedI8<V>>
 constexpr KernelTable whole_table() {
     KernelTable t{};
+    t.primitives = &Primitives<V>::kTable;
     t.nr = columns<V>();
     set_f32<V>(t);
     set_bf16<V>(t);

@@ -142,7 +142,7 @@ struct ScalarSimd {
     static W power_w(W n) {
         return each_w([&](int i) { return (1 << P) >> min_i(n.v[i], 31); });
     }
-    // The first n words (1 <= n), zeros behind them.
+    // The first n words (1 <= n, and fewer than all), zeros behind them.
     static W first_w(W a, int n) {
         return each_w([&](int i) { return i < n ? a.v[i] : 0; });
     }
@@ -166,7 +166,7 @@ struct ScalarSimd {
         return {{static_cast<uint8_t>(w[0].v[0]), static_cast<uint8_t>(w[0].v[1])}};
     }
     static int byte_column(int i) { return i; }
-    // The first n bytes (1 <= n), zeros behind them.
+    // The first n bytes (1 <= n, and fewer than all), zeros behind them.
     static B first_b(B a, int n) { return {{a.v[0], static_cast<uint8_t>(n > 1 ? a.v[1] : 0)}}; }
     static void store_b(uint8_t* p, B a) { std::memcpy(p, a.v, sizeof a.v); }
     // Adds the bytes to some lanes.

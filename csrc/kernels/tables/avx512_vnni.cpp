@@ -9,6 +9,7 @@ namespace qora {
 const KernelTable& avx512_vnni_table() noexcept {
     static const KernelTable table = [] {
         KernelTable t = avx512_table();
+        t.primitives = &Primitives<Avx512Simd>::kTable;
         set_i16<Avx512Simd>(t);
         set_i8<Avx512Simd>(t);
         set_q4<Avx512Simd>(t);

@@ -10,6 +10,7 @@ namespace qora {
 const KernelTable& avx512_vnni_bf16_table() noexcept {
     static const KernelTable table = [] {
         KernelTable t = avx512_vnni_table();
+        t.primitives = &Primitives<Avx512Simd>::kTable;
         set_bf16<Avx512Simd>(t);
         t.auto_float = t.auto_attention = Family::kBf16;
         return t;

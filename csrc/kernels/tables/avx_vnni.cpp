@@ -9,6 +9,7 @@ namespace qora {
 const KernelTable& avx_vnni_table() noexcept {
     static const KernelTable table = [] {
         KernelTable t = avx2_table();
+        t.primitives = &Primitives<Avx2Simd>::kTable;
         set_i16<Avx2Simd>(t);
         set_i8<Avx2Simd>(t);
         set_q4<Avx2Simd>(t);

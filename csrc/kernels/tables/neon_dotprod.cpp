@@ -9,6 +9,7 @@ namespace qora {
 const KernelTable& neon_dotprod_table() noexcept {
     static const KernelTable table = [] {
         KernelTable t = neon_table();
+        t.primitives = &Primitives<NeonSimd>::kTable;
         set_i8<NeonSimd>(t);
         set_q4<NeonSimd>(t);
         t.auto_q4 = t.int8_attention = Family::kI8;

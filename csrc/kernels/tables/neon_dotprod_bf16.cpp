@@ -10,6 +10,7 @@ namespace qora {
 const KernelTable& neon_dotprod_bf16_table() noexcept {
     static const KernelTable table = [] {
         KernelTable t = neon_dotprod_table();
+        t.primitives = &Primitives<NeonSimd>::kTable;
         set_bf16<NeonSimd>(t);
         t.auto_float = t.auto_attention = Family::kBf16;
         return t;
