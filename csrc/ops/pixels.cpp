@@ -220,28 +220,43 @@ void scale_column(const uint8_t* source, int64_t source_stride, int64_t bytes, c
     }
 }
 
+// A frame, and how it is scaled.
+struct AntialiasedFrame {
+    const uint8_t* pixels;
+    int64_t width;
+    const Axis &rows, &columns;
+    bool rows_first;
+};
+
+// Memory that bands of rows share.
+struct BandScratch {
+    std::vector<uint64_t> packed;
+    std::vector<uint8_t> between;
+};
+
 // Rows [row_begin, row_end) of the crop of one frame: one axis, rounded to bytes in between, then the other.
-void antialiased_band(const uint8_t* frame, int64_t width, bool rows_first, const Axis& rows,
-                      const Axis& columns, int64_t row_begin, int64_t row_end, std::vector<uint64_t>& packed,
-                      std::vector<uint8_t>& between, uint8_t* out) {
+void antialiased_band(const AntialiasedFrame& frame, int64_t row_begin, int64_t row_end, BandScratch& scratch,
+                      uint8_t* out) {
+    const Axis &rows = frame.rows, &columns = frame.columns;
+    std::vector<uint8_t>& between = scratch.between;
     const int64_t source_begin = rows.source_begin(row_begin), source_end = rows.source_end(row_end - 1);
     const int64_t crop_width = static_cast<int64_t>(columns.first.size());
     const int64_t column_begin = columns.source_begin(0);
-    const int64_t stride = width * kChannels;
-    const uint8_t* corner = frame + column_begin * kChannels;
-    if (rows_first) {
+    const int64_t stride = frame.width * kChannels;
+    const uint8_t* corner = frame.pixels + column_begin * kChannels;
+    if (frame.rows_first) {
         const int64_t bytes = (columns.source_end(crop_width - 1) - column_begin) * kChannels;
         between.resize(static_cast<size_t>((row_end - row_begin) * bytes));
         for (int64_t y = row_begin; y < row_end; ++y)
             scale_column(corner + rows.source_begin(y) * stride, stride, bytes, rows, y,
                          between.data() + (y - row_begin) * bytes);
-        scale_rows(between.data(), bytes, row_end - row_begin, column_begin, columns, packed, out);
+        scale_rows(between.data(), bytes, row_end - row_begin, column_begin, columns, scratch.packed, out);
         return;
     }
     const int64_t bytes = crop_width * kChannels;
     between.resize(static_cast<size_t>((source_end - source_begin) * bytes));
     scale_rows(corner + source_begin * stride, stride, source_end - source_begin, column_begin, columns,
-               packed, between.data());
+               scratch.packed, between.data());
     for (int64_t y = row_begin; y < row_end; ++y)
         scale_column(between.data() + (rows.source_begin(y) - source_begin) * bytes, bytes, bytes, rows, y,
                      out + (y - row_begin) * bytes);
@@ -340,8 +355,7 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
     const int64_t frame_bytes = height * width * kChannels;
     const int64_t out_row_bytes = spec.crop_width * kChannels;
     const auto body = [&](int64_t begin, int64_t end) {
-        std::vector<uint64_t> packed;
-        std::vector<uint8_t> between;
+        BandScratch scratch;
         for (int64_t item = begin; item < end; ++item) {
             const int64_t t = item / bands.count, band = item % bands.count;
             const int64_t row_begin = bands.begin(band), row_end = bands.begin(band + 1);
@@ -350,8 +364,8 @@ void resize_u8(const uint8_t* frames, int64_t count, int64_t height, int64_t wid
             if (plain)
                 plain_band(frame, width, plain_rows, plain_columns, row_begin, row_end, target);
             else
-                antialiased_band(frame, width, rows_first, axes->rows, axes->columns, row_begin, row_end,
-                                 packed, between, target);
+                antialiased_band({frame, width, axes->rows, axes->columns, rows_first}, row_begin, row_end,
+                                 scratch, target);
         }
     };
     parallel_for(count * bands.count, count > 1 ? bands.count : 1, num_threads, body);
