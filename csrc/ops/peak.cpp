@@ -12,15 +12,15 @@
 namespace qora {
 namespace {
 
-// Seconds of the fastest of the runs that begin within kWhile: long enough for the system to give each thread
-// a core of its own, since a new one may share that of its parent at first.
+// Seconds of the fastest of the runs that begin within kMeasuringTime: long enough for the system to give
+// each thread a core of its own, since a new one may share that of its parent at first.
 template <class Run>
 double fastest(const Run& run) {
     using Seconds = std::chrono::duration<double>;
-    constexpr Seconds kWhile{0.5};
+    constexpr Seconds kMeasuringTime{0.5};
     const auto now = [] { return std::chrono::steady_clock::now(); };
     double best = 1e30;
-    for (const auto begun = now(); now() - begun < kWhile;) {
+    for (const auto begun = now(); now() - begun < kMeasuringTime;) {
         const auto started = now();
         run();
         best = std::min(best, Seconds(now() - started).count());

@@ -40,10 +40,10 @@ int score_columns(int keys) {
     return (keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
 }
 
-// Weights in float32, which reach as far as scores do: `Far` changes nothing.
+// Weights in float32, which reach as far as scores do: `FarScores` changes nothing.
 template <class V, int Rows>
 struct F32Weights {
-    template <bool Far>
+    template <bool FarScores>
     static void write(const SoftmaxArgs& a, const float* reference) {
         const auto* scores = static_cast<const float*>(a.scores);
         auto* to = static_cast<float*>(a.weights);
@@ -72,13 +72,13 @@ struct F32Weights {
 
 // Weights in bf16, made of distances below the reference in words, twice as many to a vector. Words reach 31
 // octaves each way; what is further below weighs less than 2^-31. What is further above, beyond int32 or NaN,
-// looks as far above as can be, but with `Far`, where scores are brought near first.
+// looks as far above as can be, but with `FarScores`, where scores are brought near first.
 template <class V, int Rows>
 struct Bf16Weights {
     static constexpr int kKeys = 2 * V::kWidth;
     static constexpr float kSteps = 1 << kBf16ScoreBits;
 
-    template <bool Far>
+    template <bool FarScores>
     static void write(const SoftmaxArgs& a, const float* reference) {
         const auto* scores = static_cast<const float*>(a.scores);
         auto* to = static_cast<int16_t*>(a.weights);
@@ -95,7 +95,7 @@ struct Bf16Weights {
             QORA_UNROLL
             for (int v = 0; v < 2; ++v) {
                 auto below = V::fma(V::load(scores + r * stride + i + v * V::kWidth), factor[r], shift[r]);
-                if constexpr (Far) below = V::max(V::set(-4e4f), V::min(V::set(4e4f), below));
+                if constexpr (FarScores) below = V::max(V::set(-4e4f), V::min(V::set(4e4f), below));
                 steps[v] = V::to_int(below);
             }
             return exp2_bf16<V>(V::pack_w(steps[0], steps[1]));
@@ -114,7 +114,7 @@ struct Bf16Weights {
             for (int r = 0; r < Rows; ++r) keep(r, i, V::first_w(weights(r, i), a.keys - i));
         }
         for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
-        if constexpr (Far) {
+        if constexpr (FarScores) {
             for (int r = 0; r < Rows; ++r) {
                 // Words cannot be NaN: the sum tells of a score that is not finite.
                 float defect = 0.0f * reference[r];

@@ -14,13 +14,13 @@ std::string describe(const HeadView& v) {
 }  // namespace
 
 void check_heads(const char* op, const AttentionInputs& inputs) {
-    const auto& [q, k, v, scale] = inputs;
-    check(scale > 0.0f && std::isfinite(scale), op, "the scale must be positive and finite");
+    const HeadView &q = inputs.q, &k = inputs.k, &v = inputs.v;
+    check(inputs.scale > 0.0f && std::isfinite(inputs.scale), op, "the scale must be positive and finite");
     check(q.rows > 0 && k.rows > 0 && q.heads > 0 && q.head_dim > 0, op,
           "expected at least one query, key and head");
     check(k.batch == q.batch && v.batch == q.batch && k.heads == q.heads && v.heads == q.heads &&
               k.head_dim == q.head_dim && v.head_dim == q.head_dim && v.rows == k.rows,
-          op, [&, &q = q, &k = k, &v = v] {
+          op, [&] {
               return "q " + describe(q) + ", k " + describe(k) + " and v " + describe(v) +
                      " do not fit together";
           });
