@@ -114,7 +114,7 @@ export -f test_table
 export here
 {
     for file in linear attention window_attention short_attention rotary recurrent mlp norm_and_activations \
-        q4_panels tubelets; do
+        q4_panels tubelets padded_tables primitives; do
         printf '%s\n' "cortex-a72 neon $file" "neoverse-n1 neon_dotprod $file" "max neon_dotprod_bf16 $file"
     done
     printf '%s\n' "max everywhere isa" "max between isa"

@@ -1,8 +1,6 @@
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
-#include "core/isa.h"
 #include "core/parallel.h"
 
 namespace py = pybind11;
@@ -10,18 +8,16 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() =
         "Native kernels of qora_vision. Use qora_vision.ops: it documents and checks what is passed here.";
-    m.def("available_isas", [] {
-        std::vector<std::string> names;
-        for (qora::Isa isa : qora::available_isas()) names.emplace_back(qora::isa_name(isa));
-        return names;
-    });
-    m.def("default_isa", [] { return qora::isa_name(qora::default_isa()); });
-    m.def("cpu_name", &qora::cpu_name);
     m.def("num_threads", &qora::num_threads);
     m.def("set_num_threads", &qora::set_num_threads, py::arg("n"));
     m.def("uses_openmp", &qora::uses_openmp);
-    qora::bind_ops(m);
+    qora::bind_isas(m);
+    qora::bind_tables(m);
+    qora::bind_primitives(m);
+    qora::bind_linear(m);
+    qora::bind_attention(m);
+    qora::bind_rows(m);
+    qora::bind_sequence(m);
     qora::bind_quantize(m);
-    qora::bind_recurrent(m);
-    qora::bind_resize(m);
+    qora::bind_pixels(m);
 }

@@ -1,4 +1,4 @@
-#include "ops/quantize.h"
+#include "ops/linear/quantize.h"
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"

@@ -1,9 +1,11 @@
 #include "core/isa.h"
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <sstream>
 #include <stdexcept>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -27,10 +29,6 @@
 
 namespace qora {
 namespace {
-
-constexpr std::array<Isa, 9> kAllIsas = {Isa::kScalar, Isa::kAvx2,        Isa::kAvxVnni,
-                                         Isa::kAvx512, Isa::kAvx512Vnni,  Isa::kAvx512VnniBf16,
-                                         Isa::kNeon,   Isa::kNeonDotprod, Isa::kNeonDotprodBf16};
 
 #if defined(QORA_X86)
 struct CpuidRegisters {
@@ -62,41 +60,36 @@ uint64_t enabled_register_state() {
 
 bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
 
-// Each table needs what the ones before it need, but for AVX-VNNI: client CPUs have it instead of AVX-512.
-std::vector<Isa> detect_isas() {
-    std::vector<Isa> found = {Isa::kScalar};
-    if (cpuid(0, 0).eax < 7) return found;
+// Whether the CPU has a feature and the operating system saves the registers that it uses.
+bool has_feature(const std::string& name) {
+    if (cpuid(0, 0).eax < 7) return false;
     const CpuidRegisters base = cpuid(1, 0), extended = cpuid(7, 0);
     const uint32_t more = extended.eax >= 1 ? cpuid(7, 1).eax : 0;
-    const bool os_saves_state = bit(base.ecx, 27);
-    if (!os_saves_state) return found;
-    const uint64_t state = enabled_register_state();
-    const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6;
-
-    const bool avx2 =
-        ymm && bit(base.ecx, 28) && bit(base.ecx, 12) && bit(base.ecx, 29) && bit(extended.ebx, 5);
-    if (!avx2) return found;
-    found.push_back(Isa::kAvx2);
-    if (bit(more, 4)) found.push_back(Isa::kAvxVnni);
-    const bool avx512 = zmm && bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) &&
-                        bit(extended.ebx, 31);
-    if (!avx512) return found;
-    found.push_back(Isa::kAvx512);
-    if (!bit(extended.ecx, 11)) return found;
-    found.push_back(Isa::kAvx512Vnni);
-    if (bit(more, 5)) found.push_back(Isa::kAvx512VnniBf16);
-    return found;
+    const bool saves_state = bit(base.ecx, 27);
+    const uint64_t state = saves_state ? enabled_register_state() : 0;
+    const bool ymm = (state & 0x6) == 0x6 && bit(base.ecx, 28), zmm = ymm && (state & 0xe6) == 0xe6;
+    if (name == "avx2") return ymm && bit(extended.ebx, 5);
+    if (name == "fma") return ymm && bit(base.ecx, 12);
+    if (name == "f16c") return ymm && bit(base.ecx, 29);
+    if (name == "avx_vnni") return ymm && bit(more, 4);
+    if (name == "avx512f") return zmm && bit(extended.ebx, 16);
+    if (name == "avx512dq") return zmm && bit(extended.ebx, 17);
+    if (name == "avx512bw") return zmm && bit(extended.ebx, 30);
+    if (name == "avx512vl") return zmm && bit(extended.ebx, 31);
+    if (name == "avx512_vnni") return zmm && bit(extended.ecx, 11);
+    if (name == "avx512_bf16") return zmm && bit(more, 5);
+    return false;
 }
 #elif defined(QORA_ARM64)
 #if defined(__APPLE__)
 // macOS 11 does not know the names, but every Mac has the dot products.
-bool has_feature(const char* name, bool unknown) {
+bool system_has(const char* name, bool unknown) {
     int value = 0;
     size_t size = sizeof value;
     return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? value != 0 : unknown;
 }
-bool has_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd", true); }
-bool has_bf16() { return has_feature("hw.optional.arm.FEAT_BF16", false); }
+bool has_dotprod() { return system_has("hw.optional.arm.FEAT_DotProd", true); }
+bool has_bf16() { return system_has("hw.optional.arm.FEAT_BF16", false); }
 #elif defined(__linux__)
 // Bits of the kernel's ABI, spelled out because older headers lack them.
 bool has_dotprod() { return (getauxval(AT_HWCAP) >> 20) & 1u; }
@@ -109,17 +102,28 @@ bool has_dotprod() { return false; }
 bool has_bf16() { return false; }
 #endif
 
-// NEON is part of AArch64. Each table needs what the ones before it need.
-std::vector<Isa> detect_isas() {
-    std::vector<Isa> found = {Isa::kScalar, Isa::kNeon};
-    if (!has_dotprod()) return found;
-    found.push_back(Isa::kNeonDotprod);
-    if (has_bf16()) found.push_back(Isa::kNeonDotprodBf16);
-    return found;
+bool has_feature(const std::string& name) {
+    if (name == "asimd") return true;  // NEON is part of AArch64
+    if (name == "asimddp") return has_dotprod();
+    if (name == "bf16") return has_bf16();
+    return false;
 }
 #else
-std::vector<Isa> detect_isas() { return {Isa::kScalar}; }
+bool has_feature(const std::string&) { return false; }
 #endif
+
+// Instruction sets of this build whose features, and those of the ones that they are based on, the CPU has.
+std::vector<Isa> detect_isas() {
+    std::vector<Isa> found;
+    const auto is_found = [&](Isa isa) { return std::find(found.begin(), found.end(), isa) != found.end(); };
+    for (const IsaInfo& info : known_isas()) {
+        std::istringstream features(info.features);
+        const std::istream_iterator<std::string> begin(features), end;
+        const bool has_base = info.isa == info.base || is_found(info.base);
+        if (info.built && has_base && std::all_of(begin, end, has_feature)) found.push_back(info.isa);
+    }
+    return found;
+}
 
 std::string available_names() {
     std::string names;
@@ -129,20 +133,16 @@ std::string available_names() {
 
 }  // namespace
 
-const char* isa_name(Isa isa) {
-    switch (isa) {
-        case Isa::kScalar: return "scalar";
-        case Isa::kAvx2: return "avx2";
-        case Isa::kAvxVnni: return "avx_vnni";
-        case Isa::kAvx512: return "avx512";
-        case Isa::kAvx512Vnni: return "avx512_vnni";
-        case Isa::kAvx512VnniBf16: return "avx512_vnni_bf16";
-        case Isa::kNeon: return "neon";
-        case Isa::kNeonDotprod: return "neon_dotprod";
-        case Isa::kNeonDotprodBf16: return "neon_dotprod_bf16";
-    }
-    return "unknown";
+const std::vector<IsaInfo>& known_isas() {
+#define QORA_ISA(isa, unit, platform, base, features) \
+    {Isa::isa, #unit, #platform, Isa::base, features, QORA_ON_##platform(true ||) false},
+    static const std::vector<IsaInfo> isas = {
+#include "core/isas.inc"
+    };
+    return isas;
 }
+
+const char* isa_name(Isa isa) { return known_isas()[static_cast<size_t>(isa)].name; }
 
 const std::vector<Isa>& available_isas() {
     static const std::vector<Isa> isas = detect_isas();
@@ -150,10 +150,10 @@ const std::vector<Isa>& available_isas() {
 }
 
 Isa parse_isa(const std::string& name) {
-    for (Isa isa : kAllIsas) {
-        if (name != isa_name(isa)) continue;
+    for (const IsaInfo& info : known_isas()) {
+        if (name != info.name) continue;
         for (Isa available : available_isas())
-            if (available == isa) return isa;
+            if (available == info.isa) return info.isa;
         throw std::invalid_argument("instruction set '" + name +
                                     "' is not supported by this CPU; it has: " + available_names());
     }

@@ -4,22 +4,44 @@
 #include <string>
 #include <vector>
 
+// QORA_ON_<platform of core/isas.inc>(code) is the code in builds for that platform, and nothing in others.
+#define QORA_ON_ANY(code) code
+#if defined(__x86_64__) || defined(_M_X64)
+#define QORA_ON_X86(code) code
+#else
+#define QORA_ON_X86(code)
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define QORA_ON_ARM64(code) code
+#else
+#define QORA_ON_ARM64(code)
+#endif
+#if defined(__aarch64__) && (!defined(_MSC_VER) || defined(__clang__))
+#define QORA_ON_ARM64_GNU(code) code
+#else
+#define QORA_ON_ARM64_GNU(code)
+#endif
+
 namespace qora {
 
 // Ordered from the plainest to the most capable on each platform. A CPU need not have all that come before.
 enum class Isa {
-    kScalar,
-    // x86-64
-    kAvx2,
-    kAvxVnni,
-    kAvx512,
-    kAvx512Vnni,
-    kAvx512VnniBf16,
-    // AArch64
-    kNeon,
-    kNeonDotprod,
-    kNeonDotprodBf16,
+#define QORA_ISA(isa, unit, platform, base, features) isa,
+#include "core/isas.inc"
 };
+
+// A row of core/isas.inc.
+struct IsaInfo {
+    Isa isa;
+    const char* name;
+    const char* platform;
+    Isa base;
+    const char* features;  // separated by spaces
+    bool built;            // whether this build has its kernel table
+};
+
+// All rows, in the order of Isa.
+const std::vector<IsaInfo>& known_isas();
 
 const char* isa_name(Isa isa);
 

@@ -18,7 +18,7 @@ namespace {
 
 // How long a thread looks for work before it sleeps: longer than what lies between two ops of a forward pass,
 // and short beside the time slice of a core that others need.
-constexpr std::chrono::microseconds kPatience{50};
+constexpr std::chrono::microseconds kSpinTime{50};
 
 // Lets the other hardware thread of a core, and then others who wait for this one, go on.
 void pause() {
@@ -34,7 +34,7 @@ void pause() {
 
 template <class Condition>
 bool spin_until(const Condition& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
     while (!condition()) {
         if (std::chrono::steady_clock::now() > deadline) return false;
         pause();

@@ -10,12 +10,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/primitives.h"
+
 namespace qora {
 
 // Operand types of a dot-product tile. Accumulators are float32 for the first two, int32 for the others. i8
 // and q4 have the same left operand.
 enum class Family : uint8_t { kF32, kBf16, kI16, kI8, kQ4 };
 constexpr int kNumFamilies = 5;
+constexpr int index_of(Family f) { return static_cast<int>(f); }
 
 // Values in a dword.
 constexpr int family_kr(Family f) {
@@ -50,11 +53,23 @@ static_assert(kI16ProductKeys * kI16WeightOne <= kI16WeightSum, "a product of we
 constexpr int kI8ScoreBits = 10;
 constexpr int kI8Limit = 127;
 
+// Scores and exponents are in units of log2: 2^x is cheaper than e^x.
+constexpr float kLog2E = 1.44269504088896f;
+
 // Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
 constexpr float kNoScore = -1e30f;
 
-// No tile has more rows.
+// Limits of a tile's geometry, which every table is checked against when it is compiled: columns divide
+// kMaxTileColumns and are a multiple of kMinTileColumns, so that what is packed in blocks of either fits
+// panels.
 constexpr int kMaxTileRows = 16;
+constexpr int kMinTileColumns = 16, kMaxTileColumns = 64;
+
+// A family may want the steps of its operands padded to a multiple, as tiles do that matrix instructions
+// multiply at once. It divides kMaxStepMultiple, so that rows that are padded to 64 values are padded enough
+// for it.
+constexpr int kMaxStepMultiple = 16;
+static_assert(kMaxStepMultiple * 4 <= 64 && kMaxStepMultiple % kGroupSteps == 0);
 
 enum class Activation : uint8_t { kNone, kGelu, kGeluTanh };
 
@@ -64,23 +79,33 @@ struct RowScale {
     int32_t zero_point;
 };
 
-// Memory that is needed after a tile: `step` bytes for each of its steps. Where its loop has room, the tile
-// asks for them along the way: all at once they would wait for each other, and the tile for them.
-struct Ahead {
-    const uint8_t* at;
-    ptrdiff_t step;
+// Memory that is needed after a tile: `step_bytes` bytes for each of its steps, from `begin` on. Where its
+// loop has room, the tile requests a line with each step: all at once they would fill the buffers of the
+// core.
+struct PrefetchHint {
+    const uint8_t* begin;
+    ptrdiff_t step_bytes;
 };
 
-// What a tile's sums begin with: rows `stride` bytes apart, C itself or others; null = zeros.
-struct Start {
-    const void* at;
+// What the sums of a tile start with: rows `stride` bytes apart, C itself or others; null = zeros.
+struct InitialSums {
+    const void* rows;
     ptrdiff_t stride;
 };
 
-// C[rows][nr] = start + A · B. Rows of A and C are a_stride and c_stride bytes apart. 1 <= rows <= mr; b is
-// aligned to 64 bytes; q4: whole groups of steps.
-using TileFn = void (*)(const void* a, ptrdiff_t a_stride, const void* b, int64_t steps, int rows, void* c,
-                        ptrdiff_t c_stride, const Start& start, const Ahead& ahead);
+// C[rows][nr] = initial + A · B.
+struct TileArgs {
+    const void* a;
+    ptrdiff_t a_stride;  // bytes from row to row
+    const void* b;       // a panel, aligned to 64 bytes
+    int64_t steps;       // a multiple of the family's step_multiple
+    int rows;            // 1 <= rows <= mr
+    void* c;
+    ptrdiff_t c_stride;  // bytes from row to row
+    InitialSums initial;
+    PrefetchHint prefetch;
+};
+using TileFn = void (*)(const TileArgs&);
 
 // Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
 // dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind
@@ -205,25 +230,33 @@ constexpr int kShortRows = 4;
 using PackStepsFn = void (*)(const float* const* rows, int count, int64_t first, int64_t n,
                              const float* offsets, const float* factors, uint8_t* panel, int64_t nr);
 
+// The kernels of one operand family, and the geometry that they expect.
 struct FamilyKernels {
+    int mr;             // rows of a tile
+    int step_multiple;  // steps of both operands are a multiple of it, padded with zeros; q4: kGroupSteps
     TileFn tile;
-    int mr;                    // rows of a tile
+    TileFn half_tile;          // of nr / 2 columns, for values of short heads; null for q4
     EncodeRowsFn encode_rows;  // null for i16, whose scales attention chooses
+    ExpandFn expand;           // null where panels are stored as operands
     SoftmaxFn softmax;         // null for q4
+    ScoreBiasFn add_bias;      // null for i8 and q4
+    PackStepsFn pack_steps;    // null for q4
     // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
     int (*key_column)(int i);
-    ExpandFn expand;         // null where panels are stored as operands
-    ScoreBiasFn add_bias;    // null for i8 and q4
-    TileFn half_tile;        // of nr / 2 columns, for values of short heads; null like softmax
-    PackStepsFn pack_steps;  // null like softmax
 };
 
 struct KernelTable {
-    int nr;  // columns of every tile, a multiple of 16
+    const PrimitiveTable* primitives;  // the vector wrapper of the unit, for tests
+    int nr;                            // columns of every tile
     FamilyKernels family[kNumFamilies];
 
-    // What compute="auto" uses: for weights of four and of eight bits, for f16/f32 weights, and for
-    // attention; and compute="int8" for attention.
+    // Called by each thread before and after it calls kernels for a range of work, for instruction sets whose
+    // state has to be configured (tiles of AMX, streaming mode of SME). Null = nothing to do.
+    void (*enter_range)();
+    void (*leave_range)();
+
+    // What compute="auto" uses: for weights of four and of eight bits, for f16 and f32 weights, and for
+    // attention; and what compute="int8" uses for attention.
     Family auto_q4, auto_q8, auto_float, auto_attention, int8_attention;
 
     // Zero point of i8 queries: 128 or, where the table's instructions take signed bytes on the left, 0.
@@ -267,14 +300,8 @@ struct KernelTable {
     int32_t (*q4_to_i8)(const uint8_t* stored, const float* scales, int64_t groups, float inverse, int8_t* y);
 };
 
-const KernelTable& scalar_table() noexcept;
-const KernelTable& avx2_table() noexcept;
-const KernelTable& avx_vnni_table() noexcept;
-const KernelTable& avx512_table() noexcept;
-const KernelTable& avx512_vnni_table() noexcept;
-const KernelTable& avx512_vnni_bf16_table() noexcept;
-const KernelTable& neon_table() noexcept;
-const KernelTable& neon_dotprod_table() noexcept;
-const KernelTable& neon_dotprod_bf16_table() noexcept;
+// The table of each instruction set; only those of the build's platform are defined.
+#define QORA_ISA(isa, unit, platform, base, features) const KernelTable& unit##_table() noexcept;
+#include "core/isas.inc"
 
 }  // namespace qora

@@ -3,14 +3,14 @@
 #include <atomic>
 #include <cmath>
 
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 
 bool all_finite(const KernelTable& table, const float* x, int64_t n, int num_threads) {
     constexpr int64_t kRange = 1 << 16;  // enough to be worth a thread
     std::atomic<bool> finite{true};
-    parallel_for(n, kRange, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_ranges(table, n, kRange, num_threads, [&](int64_t begin, int64_t end) {
         const float* range = x + begin;
         float largest;
         table.largest(&range, 1, end - begin, &largest);

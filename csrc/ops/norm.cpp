@@ -1,6 +1,6 @@
 #include "ops/norm.h"
 
-#include "core/parallel.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
@@ -13,7 +13,7 @@ void normalise(const char* op, const KernelTable& table, const ConstMatrix& x, c
                const Matrix& out, int num_threads) {
     check(x.dtype == DType::kF32 && out.dtype == DType::kF32, op, "expected float32 rows");
     check(x.rows == out.rows && x.cols == out.cols, op, "input and output differ in shape");
-    parallel_for(x.rows, kRowsAtATime, num_threads, [&](int64_t begin, int64_t end) {
+    parallel_ranges(table, x.rows, kRowsAtATime, num_threads, [&](int64_t begin, int64_t end) {
         const float* from[kRowsAtATime];
         float* to[kRowsAtATime];
         for (int64_t r = begin; r < end; ++r) {

@@ -7,19 +7,20 @@
 
 #include "core/parallel.h"
 #include "core/views.h"
+#include "ops/ranges.h"
 
 namespace qora {
 namespace {
 
-// Seconds of the fastest of the runs that begin within kWhile: long enough for the system to give each thread
-// a core of its own, since a new one may share that of its parent at first.
+// Seconds of the fastest of the runs that begin within kMeasuringTime: long enough for the system to give
+// each thread a core of its own, since a new one may share that of its parent at first.
 template <class Run>
 double fastest(const Run& run) {
     using Seconds = std::chrono::duration<double>;
-    constexpr Seconds kWhile{0.5};
+    constexpr Seconds kMeasuringTime{0.5};
     const auto now = [] { return std::chrono::steady_clock::now(); };
     double best = 1e30;
-    for (const auto begun = now(); now() - begun < kWhile;) {
+    for (const auto begun = now(); now() - begun < kMeasuringTime;) {
         const auto started = now();
         run();
         best = std::min(best, Seconds(now() - started).count());
@@ -31,7 +32,7 @@ double fastest(const Run& run) {
 
 double tile_peak(const KernelTable& table, Family family, int num_threads) {
     constexpr int64_t kSteps = 64, kCalls = 4000;
-    const FamilyKernels& kernels = table.family[static_cast<int>(family)];
+    const FamilyKernels& kernels = table.family[index_of(family)];
     const int64_t threads = resolve_threads(num_threads),
                   panel_bytes = operand_bytes(family, kSteps, table.nr);
     const auto work = [&](int64_t, int64_t) {
@@ -39,11 +40,18 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
         Buffer c(static_cast<size_t>(kernels.mr * table.nr * 4));
         std::memset(a.data(), 0, a.capacity());
         std::memset(b.data(), 0, b.capacity());
-        for (int64_t i = 0; i < kCalls; ++i)
-            kernels.tile(a.data(), kSteps * 4, b.data(), kSteps, kernels.mr, c.data(), table.nr * 4,
-                         {nullptr, 0}, {b.data(), 0});
+        TileArgs tile{};
+        tile.a = a.data();
+        tile.a_stride = kSteps * 4;
+        tile.b = b.data();
+        tile.steps = kSteps;
+        tile.rows = kernels.mr;
+        tile.c = c.data();
+        tile.c_stride = table.nr * 4;
+        tile.prefetch.begin = b.data();
+        for (int64_t i = 0; i < kCalls; ++i) kernels.tile(tile);
     };
-    const double best = fastest([&] { parallel_for(threads, 1, num_threads, work); });
+    const double best = fastest([&] { parallel_ranges(table, threads, 1, num_threads, work); });
     const double operations = 2.0 * kernels.mr * table.nr * kSteps * family_kr(family);
     return operations * static_cast<double>(kCalls * threads) / best / 1e9;
 }

@@ -10,9 +10,28 @@ _Array = NDArray[Any]
 _Floats = NDArray[np.float32]
 _Norm = tuple[_Floats, _Floats | None, float]
 
+class _IsaInfo(TypedDict):
+    name: str
+    platform: str
+    base: str | None
+    features: list[str]
+    built: bool
+
 class _TableInfo(TypedDict):
     nr: int
     mr: dict[str, int]
+    kr: dict[str, int]
+    step_multiple: dict[str, int]
+    group_size: int
+    max_tile_rows: int
+    max_tile_columns: int
+    max_step_multiple: int
+    i8_zero_point: int
+    linear_block_rows: dict[str, int]
+    linear_slice_steps: int
+    attention_block_queries: int
+    attention_block_keys: dict[str, int]
+    i16_product_keys: int
     auto_q4: str
     auto_q8: str
     auto_float: str
@@ -33,6 +52,7 @@ class PackedLinear:
     @property
     def nbytes(self) -> int: ...
 
+def known_isas() -> list[_IsaInfo]: ...
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
 def cpu_name() -> str: ...
@@ -40,6 +60,13 @@ def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
 def uses_openmp() -> bool: ...
 def table_info(isa: str) -> _TableInfo: ...
+def _primitives(isa: str) -> dict[str, Any]: ...
+def _primitive(
+    isa: str, name: str, a: _Array, b: _Array, c: _Array, n: int, out: _Array
+) -> None: ...
+def _range_counts() -> tuple[int, int]: ...
+def tile_peak(isa: str, family: str, threads: int = 0) -> float: ...
+def memory_peak(threads: int = 0) -> float: ...
 def quantize(weight: _Floats, kind: str, threads: int = 0) -> tuple[_Array, NDArray[np.uint16]]: ...
 def linear(
     x: _Array,

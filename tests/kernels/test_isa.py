@@ -29,41 +29,27 @@ from qora_vision import _core
 from qora_vision.engine.ops import Engine, available_isas, cpu_info, default_isa, quantize
 from qora_vision.errors import IsaError
 
-# What each table needs, as Linux names it, each beside all that the ones before it need; some CPUs lack those
-# in OPTIONAL and have what follows.
-NEEDED = {
-    "x86_64": {
-        "avx2": {"avx2", "fma", "f16c"},
-        "avx_vnni": {"avx_vnni"},
-        "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
-        "avx512_vnni": {"avx512_vnni"},
-        "avx512_vnni_bf16": {"avx512_bf16"},
-    },
-    "aarch64": {
-        "neon": {"asimd"},
-        "neon_dotprod": {"asimddp"},
-        "neon_dotprod_bf16": {"bf16"},
-    },
+# csrc/core/isas.inc: what each table needs of a CPU, as Linux names it, beside all that its base needs.
+KNOWN = _core.known_isas()
+PLATFORMS = {
+    "x86_64": {"ANY", "X86"},
+    "aarch64": {"ANY", "ARM64", "ARM64_GNU"},
 }
-OPTIONAL = {"avx_vnni"}
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def _expected_isas() -> list[str]:
-    needed_by = NEEDED.get(platform.machine(), {})
-    if not needed_by:
-        return ["scalar"]
+    platforms = PLATFORMS.get(platform.machine(), {"ANY"})
     title = "flags" if platform.machine() == "x86_64" else "Features"
     lines = [line for line in CPUINFO.read_text().splitlines() if line.startswith(title)]
-    if not lines:
+    if len(platforms) > 1 and not lines:
         pytest.skip("an emulator shows the /proc/cpuinfo of its host; tools/test_aarch64.sh knows its CPUs")
-    flags = set(lines[0].partition(":")[2].split())
-    found = ["scalar"]
-    for isa, needed in needed_by.items():
-        if needed <= flags:
-            found.append(isa)
-        elif isa not in OPTIONAL:
-            break
+    flags = set(lines[0].partition(":")[2].split()) if lines else set()
+    found: list[str] = []
+    for isa in KNOWN:
+        has_base = isa["base"] is None or isa["base"] in found
+        if isa["platform"] in platforms and has_base and set(isa["features"]) <= flags:
+            found.append(isa["name"])
     return found
 
 
@@ -98,7 +84,20 @@ def test_the_environment_chooses_one(isa: str) -> None:
 
 
 def _lacking() -> list[str]:
-    return [isa for needed_by in NEEDED.values() for isa in needed_by if isa not in ISAS]
+    return [isa["name"] for isa in KNOWN if isa["name"] not in ISAS]
+
+
+def test_every_known_instruction_set_has_a_base_before_it_and_a_unit() -> None:
+    names = [isa["name"] for isa in KNOWN]
+    assert names[0] == "scalar" and KNOWN[0]["base"] is None and KNOWN[0]["features"] == []
+    for at, isa in enumerate(KNOWN[1:], 1):
+        assert isa["base"] in names[:at] and isa["features"], isa["name"]
+    units = {path.stem for path in (Path(__file__).parents[1] / "csrc/kernels/tables").glob("*.cpp")}
+    assert units == set(names)
+    platforms = PLATFORMS.get(platform.machine(), {"ANY"})
+    assert {isa["name"] for isa in KNOWN if isa["built"]} == {
+        isa["name"] for isa in KNOWN if isa["platform"] in platforms
+    }
 
 
 @pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 ", *_lacking()])
@@ -123,8 +122,19 @@ def test_a_wrong_environment_does_not_stop_an_engine_that_is_told() -> None:
 @pytest.mark.parametrize("isa", ISAS)
 def test_tables_make_sense(isa: str) -> None:
     info = _core.table_info(isa)
-    assert info["nr"] % 16 == 0
-    assert set(info["mr"]) == {"f32", "bf16", "i16", "i8", "q4"} and min(info["mr"].values()) >= 1
+    families = {"f32", "bf16", "i16", "i8", "q4"}
+    assert info["nr"] % 16 == 0 and info["max_tile_columns"] % info["nr"] == 0
+    assert set(info["mr"]) == families and min(info["mr"].values()) >= 1
+    assert max(info["mr"].values()) <= info["max_tile_rows"]
+    assert info["kr"] == {"f32": 1, "bf16": 2, "i16": 2, "i8": 4, "q4": 4}
+    for family in families:
+        assert info["max_step_multiple"] % info["step_multiple"][family] == 0, family
+        assert info["linear_slice_steps"] % info["step_multiple"][family] == 0, family
+        assert info["linear_block_rows"][family] >= info["mr"][family], family
+        assert info["attention_block_keys"][family] % info["max_tile_columns"] == 0, family
+        assert info["attention_block_queries"] >= info["mr"][family], family
+    assert info["step_multiple"]["q4"] * 4 % info["group_size"] == 0
+    assert info["i8_zero_point"] in (0, 128)
     assert info["auto_q4"] in LINEAR_FAMILIES and info["auto_q8"] in ("f32", "bf16", "i8")
     assert info["auto_float"] in ("f32", "bf16")
     assert info["auto_attention"] in WINDOW_FAMILIES

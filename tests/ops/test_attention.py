@@ -16,7 +16,8 @@ from qora_vision import _core
 
 pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", ATTENTION_FAMILIES)]
 
-# (batch, heads, queries, keys, head_dim). Queries are taken 96 at a time, keys up to 512, products of 64.
+# (batch, heads, queries, keys, head_dim), around blocks of queries and of keys and products of int16 weights:
+# test_the_shapes_cross_every_block checks them against the sizes that the table reports.
 SHAPES = [
     (1, 1, 1, 1, 8),
     (1, 2, 2, 2, 1),
@@ -80,6 +81,17 @@ def check(isa: str, family: str, heads: Heads, what: str, scale: float | None = 
         expected = attention_bounds.attention(family, *heads, factor, model=model)
         bounds.assert_within(got, expected, f"{what}, {'rounded operands' if model else 'exact'}")
     return got
+
+
+def test_the_shapes_cross_every_block(isa: str, family: str) -> None:
+    info = _core.table_info(isa)
+    queries, keys = {shape[2] for shape in SHAPES}, {shape[3] for shape in SHAPES}
+    for sizes, block in (
+        (queries, info["attention_block_queries"]),
+        (keys, info["attention_block_keys"][family]),
+        (keys, info["i16_product_keys"]),
+    ):
+        assert min(sizes) < block < max(sizes) and {block - 1, block, block + 1} & sizes, block
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

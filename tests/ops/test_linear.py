@@ -29,11 +29,6 @@ from qora_vision import _core
 
 pytestmark = [pytest.mark.parametrize("isa", ISAS), pytest.mark.parametrize("family", LINEAR_FAMILIES)]
 
-# Dwords of a panel that are used before the next (csrc/ops/linear.cpp), and values in a dword.
-BLOCK_STEPS = 192
-KR = {"f32": 1, "bf16": 2, "i8": 4, "q4": 4}
-MAX_BLOCK_ROWS = 192
-
 
 def run(
     x: NDArray,
@@ -87,20 +82,23 @@ def test_sizes_around_the_tile_and_the_groups(isa: str, family: str, kind: str) 
         check(family, x, weights, f"{rows} x {in_features} -> {out_features}, {kind}")
 
 
-@pytest.mark.parametrize("extra", [-1, 0, 1, BLOCK_STEPS + 3])
-def test_reductions_around_a_block_of_steps(isa: str, family: str, extra: int) -> None:
+@pytest.mark.parametrize("extra", [-1, 0, 1, None])
+def test_reductions_around_a_slice_of_a_panel(isa: str, family: str, extra: int | None) -> None:
+    """None: three steps more than two slices."""
     rng = np.random.default_rng(12)
     mr, nr = tile(isa, family)
-    for in_features in {KR[family] * BLOCK_STEPS + extra, KR[family] * (BLOCK_STEPS + extra)}:
+    info = _core.table_info(isa)
+    slice_steps, kr = info["linear_slice_steps"], info["kr"][family]
+    extra = slice_steps + 3 if extra is None else extra
+    for in_features in {kr * slice_steps + extra, kr * (slice_steps + extra)}:
         weights = layer(rng, isa, family, "q8", nr + 3, in_features)
         check(family, activations(rng, mr + 2, in_features), weights, f"{in_features} inputs")
 
 
-@pytest.mark.parametrize(
-    "rows", [MAX_BLOCK_ROWS - 1, MAX_BLOCK_ROWS, MAX_BLOCK_ROWS + 1, 2 * MAX_BLOCK_ROWS + 5]
-)
-def test_more_rows_than_a_block(isa: str, family: str, rows: int) -> None:
+@pytest.mark.parametrize(("blocks", "extra"), [(1, -1), (1, 0), (1, 1), (2, 5)])
+def test_more_rows_than_a_block(isa: str, family: str, blocks: int, extra: int) -> None:
     rng = np.random.default_rng(13)
+    rows = blocks * _core.table_info(isa)["linear_block_rows"][family] + extra
     weights = layer(rng, isa, family, "q4", 21, 43)
     check(family, activations(rng, rows, 43), weights, f"{rows} rows")
 

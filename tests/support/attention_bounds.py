@@ -11,12 +11,15 @@ from bounds import EXP2, TINY, Bounded, U, as_bf16, exactly, sum_error
 from numpy.typing import NDArray
 from reference import Floats
 
+from qora_vision import _core
+
 # csrc/kernels/kernel_table.h: attention in the integer families. Largest stored value and weight, steps of a
 # score to an octave. The weights of i8 are signed bytes on ARM.
 VALUE_LIMIT = {"i16": 1448, "i8": 127}
 WEIGHT_ONE = {"i16": 11584, "i8": 255 if platform.machine() in ("x86_64", "AMD64") else 127}
 SCORE_STEPS = {"bf16": 2.0**10, "i16": 2.0**11, "i8": 2.0**10}
-# csrc/kernels/math.inl.h: relative error of 2^x in words, of integers before what is stored is rounded.
+# csrc/kernels/algorithms/math.inl.h: relative error of 2^x in words, of integers before what is stored is
+# rounded.
 EXP2_WORDS = {"bf16": 4.4e-3, "i16": 1.6e-4, "i8": 3e-4}
 # Distances of scores, in steps, beside what is common to all of a row: bf16 rounds them; i16 cuts them off;
 # i8 cuts them off to words of less than a step, multiplies by a factor that is 2^-15 off at most (half a step
@@ -27,9 +30,11 @@ LEAST = {"bf16": 2.0**-31}
 
 
 def block_of_keys(family: str, keys: int) -> int:
-    """Keys whose weights are rounded relative to their common maximum: csrc/ops/streaming_attention.cpp."""
-    panels = math.ceil(keys / 64)
-    return math.ceil(panels / math.ceil(panels / (4 if family == "i8" else 8))) * 64
+    """Keys whose weights are rounded relative to their common maximum: csrc/ops/attention/streaming.cpp."""
+    info = _core.table_info("scalar")
+    panel = info["max_tile_columns"]
+    most, panels = info["attention_block_keys"][family] // panel, math.ceil(keys / panel)
+    return math.ceil(panels / math.ceil(panels / most)) * panel
 
 
 def _operand(family: str, x: NDArray, axis: int, model: bool) -> Bounded:

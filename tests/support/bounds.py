@@ -25,7 +25,7 @@ BF16_U = 2.0**-8
 # Results below this may be flushed to zero (the bf16 dot product of AVX-512 does so).
 TINY = 2.0**-126
 
-# csrc/kernels/math.inl.h: relative error of 2^x, of its polynomial and two roundings.
+# csrc/kernels/algorithms/math.inl.h: relative error of 2^x, of its polynomial and two roundings.
 EXP2 = 1e-7 + 2 * U
 # Same file: absolute error of erf.
 ERF = 4.2e-7

@@ -29,8 +29,8 @@ def sigmoid_relative(x: NDArray) -> Floats:
     return (2 * bounds.U * np.abs(x) + bounds.EXP2) * share + 4 * bounds.U
 
 
-# csrc/kernels/math.inl.h, one_minus_exp2: from -1/2 on the polynomial itself, whose relative error is that of
-# 2^x by at most 1 / (1 - 2^-1/2) < 3.5; below that two terms below 1 make up more than 0.29.
+# csrc/kernels/algorithms/math.inl.h, one_minus_exp2: from -1/2 on the polynomial itself, whose relative error
+# is that of 2^x by at most 1 / (1 - 2^-1/2) < 3.5; below that two terms below 1 make up more than 0.29.
 ONE_MINUS_EXP2 = 4 * (bounds.EXP2 + 3 * bounds.U)
 
 

@@ -1,0 +1,34 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings/bindings.h"
+#include "core/isa.h"
+
+namespace py = pybind11;
+
+namespace qora {
+
+void bind_isas(py::module_& m) {
+    m.def("known_isas", [] {
+        py::list rows;
+        for (const IsaInfo& info : known_isas()) {
+            py::dict row;
+            row["name"] = info.name;
+            row["platform"] = info.platform;
+            row["base"] = info.isa == info.base ? py::object(py::none()) : py::str(isa_name(info.base));
+            row["features"] = py::str(info.features).attr("split")();
+            row["built"] = info.built;
+            rows.append(row);
+        }
+        return rows;
+    });
+    m.def("available_isas", [] {
+        std::vector<std::string> names;
+        for (Isa isa : available_isas()) names.emplace_back(isa_name(isa));
+        return names;
+    });
+    m.def("default_isa", [] { return isa_name(default_isa()); });
+    m.def("cpu_name", &cpu_name);
+}
+
+}  // namespace qora

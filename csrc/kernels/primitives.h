@@ -1,0 +1,29 @@
+// The operations of a vector wrapper one by one, for tests: docs/kernels.md lists what each promises.
+#pragma once
+
+#include <cstdint>
+
+namespace qora {
+
+// Each operand is as many values as the operation reads for one vector, from memory that ends behind them.
+struct PrimitiveArgs {
+    const void* a;
+    const void* b;
+    const void* c;
+    int n;      // lanes, or a shift
+    void* out;  // in place of what a vector stores or a scalar result
+};
+
+struct Primitive {
+    const char* name;
+    void (*run)(const PrimitiveArgs&);
+};
+
+struct PrimitiveTable {
+    int width;  // lanes of float32
+    int words_of_bytes;
+    const Primitive* primitives;
+    int count;
+};
+
+}  // namespace qora
