@@ -1,4 +1,4 @@
-// The operations of a vector wrapper one by one, for tests: docs/kernels.md lists what each promises.
+// The operations of a vector wrapper one by one, for tests: docs/kernels/porting.md lists what each promises.
 #pragma once
 
 #include <cstdint>

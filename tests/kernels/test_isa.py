@@ -24,6 +24,7 @@ from kernel_cases import (
     layer,
     tile,
 )
+from paths import ROOT
 
 from qora_vision import _core
 from qora_vision.engine.ops import Engine, available_isas, cpu_info, default_isa, quantize
@@ -92,7 +93,7 @@ def test_every_known_instruction_set_has_a_base_before_it_and_a_unit() -> None:
     assert names[0] == "scalar" and KNOWN[0]["base"] is None and KNOWN[0]["features"] == []
     for at, isa in enumerate(KNOWN[1:], 1):
         assert isa["base"] in names[:at] and isa["features"], isa["name"]
-    units = {path.stem for path in (Path(__file__).parents[1] / "csrc/kernels/tables").glob("*.cpp")}
+    units = {path.stem for path in (ROOT / "csrc/kernels/tables").glob("*.cpp")}
     assert units == set(names)
     platforms = PLATFORMS.get(platform.machine(), {"ANY"})
     assert {isa["name"] for isa in KNOWN if isa["built"]} == {

@@ -6,13 +6,12 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from paths import ROOT
+from python_imports import own_imports, python_files, read_sources, room_of
 
-PACKAGE = ROOT / "python" / "qora_vision"
 NATIVE = ROOT / "csrc"
 MAX_CODE_LINES = 400
 
@@ -46,53 +45,12 @@ INTRINSICS = re.compile(r"^(\w*intrin|arm_neon|arm_sve|arm_acle|cpuid|intrin)\.h
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 
 
-def python_files() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py")) + sorted(PACKAGE.rglob("*.pyi"))
-
-
 def native_files() -> list[Path]:
     return sorted(path for path in NATIVE.rglob("*") if path.suffix in {".h", ".cpp"})
 
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def module_name(path: Path) -> str:
-    """`weights.format` for python/qora_vision/weights/format.py, the empty name for the package itself."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def is_within(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
-
-
-def own_imports(source: str, module: str, is_package: bool, modules: set[str]) -> Iterator[tuple[int, str]]:
-    """Lines and names of the modules of qora_vision that a source imports, wherever the import stands."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names if is_within(alias.name, "qora_vision")]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = ["qora_vision", *module.split(".")] if module else ["qora_vision"]
-                kept = package[: len(package) - node.level + (1 if is_package else 0)]
-                base = ".".join([*kept, base] if base else kept)
-            if not is_within(base, "qora_vision"):
-                continue
-            # `from qora_vision.weights import format` names a module, `from qora_vision import load` none.
-            below = [f"{base}.{alias.name}" for alias in node.names]
-            targets = [name if name.removeprefix("qora_vision.") in modules else base for name in below]
-        else:
-            continue
-        for target in targets:
-            yield node.lineno, target.removeprefix("qora_vision").removeprefix(".")
-
-
-def room_of(module: str) -> str:
-    """The room that a module lies in: `weights` for `weights.format`."""
-    return module.partition(".")[0]
 
 
 def python_faults(sources: dict[str, tuple[str, bool]]) -> list[str]:
@@ -112,10 +70,7 @@ def python_faults(sources: dict[str, tuple[str, bool]]) -> list[str]:
 
 
 def test_python_imports_follow_the_arrows() -> None:
-    sources = {
-        module_name(path): (path.read_text(encoding="utf-8"), path.name.startswith("__init__."))
-        for path in python_files()
-    }
+    sources = read_sources()
     assert sources
     assert not python_faults(sources)
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from paths import ROOT
 
+from qora_vision import _core
+
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measuring, peers, scaling_model
@@ -60,11 +62,12 @@ def test_logit_errors_are_relative_to_the_reference():
 
 
 def test_the_model_has_the_constants_of_the_ops():
-    files = ("linear.cpp", "streaming_attention.h")
-    sources = "".join((ROOT / "csrc" / "ops" / name).read_text() for name in files)
-    for name in ("MAX_BLOCK_ROWS", "ITEMS_PER_THREAD", "BLOCK_QUERIES"):
-        constant = "k" + name.title().replace("_", "")
-        assert re.search(rf"{constant} = (\d+);", sources)[1] == str(getattr(scaling_model, name))
+    for isa in _core.available_isas():
+        table = _core.table_info(isa)
+        assert table["linear_block_rows"]["i8"] == scaling_model.MAX_BLOCK_ROWS
+        assert table["attention_block_queries"] == scaling_model.BLOCK_QUERIES
+    source = (ROOT / "csrc" / "ops" / "linear" / "linear.cpp").read_text()
+    assert re.search(r"kItemsPerThread = (\d+);", source)[1] == str(scaling_model.ITEMS_PER_THREAD)
 
 
 def test_items_cover_the_work_and_balance_is_what_it_says():

@@ -2,7 +2,7 @@
 
 An `Engine` says how ops run: instruction set, arithmetic, threads. Activations are float32, or bf16 in arrays
 of uint16 (NumPy has no such type). Every op checks shapes and dtypes and raises `ValueError` naming the op;
-none keeps the GIL while it computes. docs/kernels.md describes what happens below.
+none keeps the GIL while it computes. docs/kernels/README.md describes what happens below.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Engine:
         "exact": float32 throughout. "bf16": bf16 operands, float32 sums. "auto": int8 activations against
         quantised weights; for f16/f32 weights and for attention the fastest of bf16, int16 and float32 that
         the CPU has instructions for. "int8": as "auto", and attention in bytes where the CPU multiplies
-        these, which is faster and coarser. docs/kernels.md has the table and the errors.
+        these, which is faster and coarser. docs/kernels/ has the table and the errors.
     isa
         Instruction set; None: `default_isa()`.
     threads

@@ -1,1 +1,1 @@
-"""The architectures: one file each, and the registry that lists them."""
+"""The architectures: a folder each, and the registry that lists them."""

@@ -1,6 +1,6 @@
 """What each operation of the vector wrappers promises, one by one, against NumPy.
 
-docs/kernels.md lists the promises under "where ports go wrong"; the reference is
+docs/kernels/porting.md lists the promises under "where ports go wrong"; the reference is
 csrc/kernels/simd/simd_scalar.h.
 """
 
