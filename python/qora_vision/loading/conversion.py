@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qora_vision.engine.ops import quantize
 from qora_vision.engine.tensors import Tensor
 from qora_vision.errors import CheckpointError
-from qora_vision.nn.layers import TensorSpec
+from qora_vision.nn.specs import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.maps import CheckpointMap
 from qora_vision.weights.sources import Source, source_of
