@@ -105,9 +105,6 @@ class LayerList(Module, Generic[LayerT]):
         super().__init__()
         self._items = [self.add(str(number), layer) for number, layer in enumerate(layers)]
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def __iter__(self) -> Iterator[LayerT]:
         return iter(self._items)
 

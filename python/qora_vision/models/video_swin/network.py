@@ -15,7 +15,6 @@ import numpy as np
 from qora_vision.engine.ops import Engine, FloatArray
 from qora_vision.models.base import Model, OnBlock, Output, check_fields, reporter
 from qora_vision.models.vit import MAX_DEPTH
-from qora_vision.nn.attention import AttentionConfig
 from qora_vision.nn.block import Block, BlockConfig, Stack
 from qora_vision.nn.embedding import Table, TubeletEmbedding
 from qora_vision.nn.heads import Head
@@ -136,7 +135,7 @@ class WindowAttention(Branch):
 
     def __init__(self, config: BlockConfig, bias: Table, grid: Grid, window: Grid, shift: Grid) -> None:
         super().__init__()
-        self._config: AttentionConfig = config.attention
+        self._config = config.attention
         self._bias = bias
         self._grid, self._window, self._shift = grid, window, shift
         self._norm = self.add("norm1", config.norm())
