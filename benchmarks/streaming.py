@@ -38,7 +38,7 @@ def random_model(config: TrecvitConfig, weights: Any, threads: int) -> Trecvit:
         name: store(rng.standard_normal(spec.shape, np.float32) * np.float32(0.02), spec, weights, threads)
         for name, spec in config.tensor_specs().items()
     }
-    return Trecvit(config, tensors, Engine("auto", threads=threads))
+    return Trecvit(config).with_weights(tensors, Engine("auto", threads=threads))
 
 
 def measure(arguments: Any) -> dict[str, Any]:

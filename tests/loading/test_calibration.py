@@ -107,7 +107,7 @@ def test_a_whole_model_is_observed(checkpoint: Path) -> None:
     named = NamedTensors(exact._file.tensors)
     engine = ObservingEngine(named)
     pixels = exact.preprocess(clip(0))
-    logits = Vivit(exact.config, named, engine).forward(pixels[0]).logits  # type: ignore[arg-type]
+    logits = Vivit(exact.config).with_weights(named, engine).forward(pixels[0]).logits  # type: ignore[arg-type]
     assert np.allclose(logits, exact.forward(pixels)[0], atol=1e-5)
     specs = exact.config.tensor_specs()
     grams = engine.grams()

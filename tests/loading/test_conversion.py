@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from qora_vision.errors import CheckpointError
 from qora_vision.loading.conversion import CheckpointTensors, find_sources
 from qora_vision.loading.options import LoadOptions
-from qora_vision.nn.layers import TensorSpec
+from qora_vision.nn.specs import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 from qora_vision.weights.maps import CheckpointMap
 from qora_vision.weights.sources import Applied, Folded, Rows, Scaled

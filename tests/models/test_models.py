@@ -37,7 +37,8 @@ from qora_vision.models.timesformer.network import TimesformerConfig
 from qora_vision.models.videomae.network import VideoMaeConfig
 from qora_vision.models.vivit.network import VivitConfig
 from qora_vision.models.vjepa2.network import Vjepa2Config
-from qora_vision.nn.layers import Tensors, Workspace, Workspaces
+from qora_vision.nn.specs import TensorScope
+from qora_vision.nn.workspace import Workspace, Workspaces
 
 CASES = sorted(path.parent.name for path in DATA.glob("*/golden.npz"))
 ISAS = available_isas()
@@ -307,7 +308,7 @@ def test_a_buffer_is_one_place_whatever_its_shape() -> None:
 
 def test_floats_of_a_model_are_no_views_of_its_file() -> None:
     stored = np.ones((2, 3), np.float32)
-    floats = Tensors({"a.weight": stored}, "a.").floats("weight")
+    floats = TensorScope({"a.weight": stored}, "a").floats("weight")
     assert np.array_equal(floats, stored)
     assert not np.shares_memory(floats, stored)
 

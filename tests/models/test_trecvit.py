@@ -34,7 +34,7 @@ def build(
     specs = config.tensor_specs()
     sources = find_sources(CHECKPOINT_MAP, specs, checkpoint, checkpoint.path)
     tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
-    return Trecvit(config, tensors, engine or Engine("exact"))
+    return Trecvit(config).with_weights(tensors, engine or Engine("exact"))
 
 
 def clips_of(video: NDArray) -> NDArray:

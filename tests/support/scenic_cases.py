@@ -59,7 +59,7 @@ def build(
     specs = config.tensor_specs()
     sources = find_sources(checkpoint_map, specs, checkpoint, checkpoint.path)
     tensors = CheckpointTensors(checkpoint, specs, sources, LoadOptions(weights))
-    return model(config, tensors, engine or Engine("exact"))
+    return model(config).with_weights(tensors, engine or Engine("exact"))
 
 
 def run(model: Any, clip: NDArray) -> tuple[Any, dict[int, NDArray]]:

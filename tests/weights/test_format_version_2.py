@@ -175,7 +175,7 @@ def test_streamed_and_held_tensors_give_the_same_file(tmp_path: Path, monkeypatc
 
 def test_a_conversion_holds_a_few_rows_at_a_time(tmp_path: Path, monkeypatch) -> None:
     rows, columns = 4096, 1024  # 16 MB of float32
-    from qora_vision.nn.layers import TensorSpec
+    from qora_vision.nn.specs import TensorSpec
     from qora_vision.weights.checkpoints import open_checkpoint
     from qora_vision.weights.sources import Whole
 

@@ -16,7 +16,7 @@ from qora_vision.engine.ops import quantize
 from qora_vision.engine.tensors import KINDS, Tensor
 from qora_vision.errors import CheckpointError, listed, shown
 from qora_vision.loading.options import LoadOptions, Weights
-from qora_vision.nn.layers import TensorSpec
+from qora_vision.nn.specs import TensorSpec
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.format import TensorInfo, TensorStream
 from qora_vision.weights.maps import CheckpointMap

@@ -1,1 +1,1 @@
-"""The architectures: a folder each, and the registry that lists them."""
+"""The architectures: a folder each, what they share, and the registry that lists them."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
 
 import numpy as np
 
-from qora_vision.engine.ops import FloatArray
+from qora_vision.engine.ops import Engine, FloatArray
+from qora_vision.engine.tensors import Tensor
 from qora_vision.errors import VideoError, listed, shown
-from qora_vision.nn.layers import TensorSpec
+from qora_vision.nn.layer import Module
+from qora_vision.nn.specs import TensorScope, TensorSpec
+from qora_vision.nn.workspace import Workspace, Workspaces
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,70 @@ class Config(Protocol):
         """Return every tensor of the model by name."""
 
 
-class Model(Protocol):
-    """A network with its weights, ready to run."""
+# See `Model.forward`.
+OnBlock = Callable[[int, FloatArray], None]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights in memory."""
-
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one (T, C, H, W) clip."""
+ModelT = TypeVar("ModelT", bound="Model")
 
 
-def reporter(on_block: Callable[[int, FloatArray], None] | None) -> Callable[[FloatArray], None]:
-    """Return what a forward pass calls with the tokens as they go on: it counts for `on_block`."""
+class Model(Module):
+    """A network. Its constructor lists its layers; it runs once it has its weights.
+
+    A network with weights may run in several threads at a time: a pass changes nothing but its workspace.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self._workspaces = Workspaces()
+
+    def with_weights(self: ModelT, tensors: Mapping[str, Tensor], engine: Engine) -> ModelT:
+        """Pack the weights for an engine, and return the network itself.
+
+        Parameters
+        ----------
+        tensors
+            By the names of `config.tensor_specs()`. They are read one by one, and not needed any more
+            afterwards.
+        engine
+            How its ops run.
+        """
+        self.bind(engine, TensorScope(tensors))
+        return self
+
+    def forward(self, clip: FloatArray, on_block: OnBlock | None = None) -> Output:
+        """Classify one clip.
+
+        Parameters
+        ----------
+        clip
+            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
+        on_block
+            Called with 0 and the embedded tokens, then with i and the output of block i: (sequence_length,
+            embed_dim) float32, valid during the call. The class of the network says where it gives other
+            rows. The last block of a network whose classifier reads the CLS token computes that one alone.
+
+        Raises
+        ------
+        VideoError
+            If the clip has another shape or dtype.
+        """
+        check_clip(clip, self.config.clip_shape)
+        with self._workspaces.lend() as workspace:
+            return self.run(clip, workspace, on_block)
+
+    @abstractmethod
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """Do what `forward` says, with a clip that fits and a workspace of this pass alone."""
+
+
+def reporter(on_block: OnBlock | None) -> Callable[[FloatArray], None]:
+    """Return a function that passes tokens to `on_block`, if there is one, and counts its calls."""
     numbers = itertools.count()
 
     def report(x: FloatArray) -> None:

@@ -62,13 +62,13 @@ class Architecture:
     title: str
     hf_model_type: str
     config: type[Any]
-    model: Callable[[Any, Mapping[str, Tensor], Engine], Model]
+    model: Callable[[Any], Model]
     checkpoint: CheckpointMap[Any]
     hf_aliases: tuple[str, ...] = ()
 
     def build(self, config: Config, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
         """Make the network and pack its weights."""
-        return self.model(config, tensors, engine)
+        return self.model(config).with_weights(tensors, engine)
 
 
 ARCHITECTURES = (

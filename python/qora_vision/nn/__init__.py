@@ -1,1 +1,1 @@
-"""Layers that several models share."""
+"""Layers of neural networks: each lists its tensors, packs them for an `Engine`, and runs on it."""

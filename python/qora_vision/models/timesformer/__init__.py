@@ -1,1 +1,1 @@
-"""timesformer: its network, and the names of its tensors in checkpoints."""
+"""timesformer: its network, and how it is read from checkpoints."""

@@ -1,4 +1,4 @@
-"""TimeSformer's names: Hugging Face's, and those of the original code."""
+"""Checkpoints of TimeSformer: those of Hugging Face, and those of the original code."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> TimesformerConfi
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of an original checkpoint from its tensors; None if it is none.
+    """Tell the config of an original checkpoint from its tensors; None if it is not one.
 
-    Heads of 64 channels, square frames and, where attention is in space only, 8 of them are not to be seen
-    there, but taken from the published models.
+    Tensors do not tell the width of a head, the shape of frames or, where attention is in space only, their
+    number. As in the published models, heads have 64 channels, frames are square, and there are 8 of them.
 
     Raises
     ------

@@ -6,28 +6,21 @@ Bertasius, Wang & Torresani 2021, "Is Space-Time Attention All You Need for Vide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from qora_vision.engine.ops import Engine, FloatArray
-from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Output, check_clip, reporter
-from qora_vision.models.vit import Blocks, Classifier, VitConfig
-from qora_vision.nn.layers import (
-    BlockConfig,
-    DividedBlock,
-    Tensors,
-    TensorSpec,
-    TransformerBlock,
-    Workspace,
-    Workspaces,
-    make_linear,
-    make_norm,
-    norm_specs,
-)
+from qora_vision.models.base import Model, OnBlock, Output, reporter
+from qora_vision.models.vit import VitConfig
+from qora_vision.nn.attention import QkvProjection, TimeAttention
+from qora_vision.nn.block import Block, BlockConfig, Stack, plain_stack
+from qora_vision.nn.heads import NormedHead
+from qora_vision.nn.layer import Branch, Layer
+from qora_vision.nn.linear import Linear
+from qora_vision.nn.specs import TensorScope, TensorSpec
+from qora_vision.nn.workspace import Workspace
 
 AttentionType = Literal["divided_space_time", "joint_space_time", "space_only"]
 
@@ -67,109 +60,148 @@ class TimesformerConfig(VitConfig):
     @property
     def block(self) -> BlockConfig:
         """Shape of each transformer block."""
-        return BlockConfig(
-            self.embed_dim,
-            self.num_heads,
-            self.mlp_dim,
-            self.activation,
-            self.norm_eps,
-            biased="qkv" if self.qkv_bias else "",
-            divided=self.attention_type == "divided_space_time",
-        )
+        return replace(super().block, biased="qkv" if self.qkv_bias else "")
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name."""
-        specs = {
-            "cls_token": TensorSpec((self.embed_dim,), "table"),
-            "pos_embed": TensorSpec((self.num_patches + 1, self.embed_dim), "table"),
-        }
-        if self.attention_type != "space_only":
-            specs["time_embed"] = TensorSpec((self.num_frames, self.embed_dim), "table")
-        specs |= self.embed_specs() | self.block_specs()
-        specs |= {f"norm.{name}": spec for name, spec in norm_specs(self.embed_dim)}
-        return specs | self.head_specs()
+        return Timesformer(self).specs()
 
 
-class Timesformer:
-    """The network, with its weights packed for one engine.
+class DividedAttention(Branch):
+    """Attention of each patch over time, then of each frame over space.
 
-    Tokens lie frame by frame, each frame's behind a CLS token, so that both attentions are views of them.
-    Under divided attention all frames' CLS tokens are the same one; joint attention has a single one.
+    Divided space-time attention of Bertasius et al. 2021, section 3.2: CLS takes no part in the first,
+    belongs to every frame in the second, and gets the mean of what the frames find. The projection over time
+    is that of the reference's `temporal_attention.output.dense` and `temporal_dense` in one.
 
     Parameters
     ----------
     config
-        Shape of the model.
-    tensors
-        By the names of `config.tensor_specs()`; not needed any more once the model is made.
-    engine
-        How its ops run.
+        Shape of the block.
+    first_row_only
+        Attention over space is computed for CLS alone.
     """
 
-    def __init__(self, config: TimesformerConfig, tensors: Mapping[str, Tensor], engine: Engine) -> None:
-        named = Tensors(tensors)
-        self.config = config
-        self._engine = engine
-        self._workspaces = Workspaces()
-        positions = named.floats("pos_embed")
-        self._cls_row = named.floats("cls_token") + positions[0]
-        times = named.optional_floats("time_embed")
-        # (frames or 1, patches, embed_dim)
-        self._positions = positions[None, 1:] if times is None else positions[1:] + times[:, None]
-        self._embed = make_linear(engine, named.below("embed"))
-        kind = DividedBlock if config.block.divided else TransformerBlock
-        self._blocks = Blocks(engine, config.block, config.depth, named, first_row_only=True, kind=kind)
-        norm = make_norm(named.below("norm"), config.norm_eps)
-        self._classifier = Classifier(engine, norm, named)
+    def __init__(self, config: BlockConfig, first_row_only: bool) -> None:
+        super().__init__()
+        attention = config.attention
+        self._time = self.add("", TimeAttention(attention, config.norm(), cls_tokens=1))
+        self._project = self.add("", QkvProjection(attention, "norm1", config.norm(), "attn", first_row_only))
+        self._proj = self.add("attn.proj", Linear(config.embed_dim, config.embed_dim))
+
+    def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
+        """Add both attentions: a sequence is a frame's patches after CLS, the same row in all of them.
+
+        Returns
+        -------
+        x, or CLS (1, embed_dim) if it was made so.
+        """
+        dim = x.shape[1]
+        self._time(x, workspace, sequences)
+        queries, keys, values = self._project(x, workspace, sequences, self._project.heads_type)
+        if self._project.first_row_only:
+            attended = workspace.floats("attended first", sequences, dim)
+            self._engine.attention(queries, keys, values, attended)
+            # The projection is linear: that of the mean is the mean of projections.
+            attended, x = attended.mean(axis=0, keepdims=True), x[:1]
+        else:
+            attended = workspace.floats("attended", x.shape[0], dim)
+            self._engine.attention(queries, keys, values, attended)
+            by_frame = attended.reshape(sequences, -1, dim)
+            by_frame[:, 0] = by_frame[:, 0].mean(axis=0)
+        self._proj(attended, x, residual=x)
+        return x
+
+
+class Positions(Layer):
+    """CLS token, position embeddings and, unless attention is in space only, time embeddings.
+
+    Attributes
+    ----------
+    cls_row
+        CLS with its position added, (embed_dim,).
+    patches
+        What is added to patches, (frames or 1, patches, embed_dim).
+    """
+
+    cls_row: FloatArray
+    patches: FloatArray
+
+    def __init__(self, config: TimesformerConfig) -> None:
+        self._config = config
+
+    def specs(self) -> dict[str, TensorSpec]:
+        """See `Layer`."""
+        config, dim = self._config, self._config.embed_dim
+        specs = {
+            "cls_token": TensorSpec((dim,), "table"),
+            "pos_embed": TensorSpec((config.num_patches + 1, dim), "table"),
+        }
+        if config.attention_type != "space_only":
+            specs["time_embed"] = TensorSpec((config.num_frames, dim), "table")
+        return specs
+
+    def bind(self, engine: Engine, tensors: TensorScope) -> None:
+        """See `Layer`."""
+        positions = tensors.floats("pos_embed")
+        self.cls_row = tensors.floats("cls_token") + positions[0]
+        self.patches = positions[None, 1:]
+        if self._config.attention_type != "space_only":
+            self.patches = positions[1:] + tensors.floats("time_embed")[:, None]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of packed weights, and of the positions."""
-        packed = self._blocks.nbytes + self._embed.nbytes + self._classifier.nbytes
-        return packed + self._positions.nbytes
+        """Bytes of what is added to CLS and to patches."""
+        return self.cls_row.nbytes + self.patches.nbytes
 
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one clip.
 
-        Parameters
-        ----------
-        clip
-            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
-        on_block
-            Called with 0 and the embedded tokens, then with i and the output of block i, float32, valid
-            during the call: (T * (patches + 1), embed_dim), frames behind their CLS tokens, or
-            (T * patches + 1, embed_dim) where attention is joint. The last block computes CLS alone: a row
-            for each frame where attention is in space only, else one.
+class Timesformer(Model):
+    """The network; see `Model`.
 
-        Raises
-        ------
-        VideoError
-            If the clip has another shape or dtype.
-        """
-        config = self.config
-        check_clip(clip, config.clip_shape)
-        report = reporter(on_block)
+    Tokens lie frame by frame, each frame's after a CLS token, so that both attentions are views of them.
+    Under divided attention all frames' CLS tokens are the same one; joint attention has a single one.
+
+    `on_block` gets (T * (patches + 1), embed_dim), frames after their CLS tokens, or (T * patches + 1,
+    embed_dim) where attention is joint. The last block computes CLS alone: a row for each frame where
+    attention is in space only, else one.
+    """
+
+    config: TimesformerConfig
+
+    def __init__(self, config: TimesformerConfig) -> None:
+        super().__init__(config)
+        dim, depth, block = config.embed_dim, config.depth, config.block
+        self._positions = self.add("", Positions(config))
+        self._embed = self.add("embed", config.embedding())
+        if config.attention_type == "divided_space_time":
+            stack = Stack(Block(DividedAttention(block, i == depth - 1), block.mlp()) for i in range(depth))
+        else:
+            stack = plain_stack(block, depth, first_row_only=True)
+        self._blocks = self.add("blocks", stack)
+        self._head = self.add("", NormedHead("norm", config.norm(), dim, config.num_classes))
+
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """See `Model`."""
+        config, report = self.config, reporter(on_block)
         sequences = 1 if config.attention_type == "joint_space_time" else config.num_frames
-        with self._workspaces.lend() as workspace:
-            x = self._embedded(clip, workspace, sequences)
-            report(x)
-            x = self._blocks(x, workspace, report, sequences)
-            if len(x) > 1 and not config.frame_average:
-                frames = [self._classifier(row) for row in x[:, None]]
-                logits, embeddings = ([getattr(o, part) for o in frames] for part in ("logits", "embedding"))
-                return Output(np.mean(logits, axis=0), np.mean(embeddings, axis=0))
-            return self._classifier(x.mean(axis=0, keepdims=True) if len(x) > 1 else x)
+        x = self._embedded(clip, workspace, sequences)
+        report(x)
+        x = self._blocks(x, workspace, report, sequences)
+        if len(x) > 1 and not config.frame_average:
+            logits, embeddings = zip(*(self._head(row) for row in x[:, None]), strict=True)
+            return Output(np.mean(logits, axis=0), np.mean(embeddings, axis=0))
+        return Output(*self._head(x.mean(axis=0, keepdims=True) if len(x) > 1 else x))
 
     def _embedded(self, clip: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
-        """Return `sequences` sequences of patches with positions added, each behind CLS, as one matrix."""
+        """Return `sequences` sequences of patches with positions added, each after CLS, as one matrix."""
         config = self.config
         length = config.num_tubelets // sequences + 1
         x = workspace.floats("x", sequences * length, config.embed_dim)
         by_sequence = x.reshape(sequences, length, config.embed_dim)
-        by_sequence[:, 0] = self._cls_row
+        by_sequence[:, 0] = self._positions.cls_row
         patches = workspace.floats("patches", config.num_tubelets, config.embed_dim)
-        self._engine.tubelet_embed(clip, config.tubelet_size, self._embed, patches)
+        self._embed(clip, patches)
         by_frame = patches.reshape(config.num_frames, config.num_patches, config.embed_dim)
-        by_frame += self._positions
+        by_frame += self._positions.patches
         by_sequence[:, 1:] = patches.reshape(sequences, length - 1, config.embed_dim)
         return x

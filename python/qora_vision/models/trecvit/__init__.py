@@ -1,1 +1,1 @@
-"""trecvit: its network, and the names of its tensors in checkpoints."""
+"""trecvit: its network, and how it is read from checkpoints."""

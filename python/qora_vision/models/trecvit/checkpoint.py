@@ -1,4 +1,4 @@
-"""Names in the archives of google-deepmind/trecvit: paths of flax below tokenizer, encoder and decoder."""
+"""Checkpoints of TRecViT: the archives of google-deepmind/trecvit, which hold paths of flax."""
 
 from __future__ import annotations
 

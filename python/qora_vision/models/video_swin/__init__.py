@@ -1,1 +1,1 @@
-"""video_swin: its network, and the names of its tensors in checkpoints."""
+"""video_swin: its network, and how it is read from checkpoints."""

@@ -1,4 +1,4 @@
-"""Video Swin's names: torchvision's, and those of the original code (in mmaction's words)."""
+"""Checkpoints of Video Swin: those of torchvision, and those of the original code, which mmaction saves."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def _sizes(fields: Mapping[str, Any], name: str, default: tuple[int, ...]) -> An
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of a checkpoint from its tensors; None if it is none.
+    """Tell the config of a checkpoint from its tensors; None if it is not one.
 
-    Frames and image size are not to be seen there, and do not change any tensor: 32 and 224, as published.
+    Tensors do not tell the number and the size of frames: 32 frames of 224 x 224, as published.
 
     Raises
     ------

@@ -7,28 +7,22 @@ SwinTransformer/Video-Swin-Transformer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from qora_vision.engine.ops import Engine, FloatArray
-from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Output, check_clip, check_fields
-from qora_vision.models.vit import MAX_DEPTH, Head
-from qora_vision.nn.layers import (
-    BlockConfig,
-    Tensors,
-    TensorSpec,
-    TransformerBlock,
-    Workspace,
-    Workspaces,
-    linear_specs,
-    make_linear,
-    make_norm,
-    norm_specs,
-)
+from qora_vision.models.base import Model, OnBlock, Output, check_fields, reporter
+from qora_vision.models.vit import MAX_DEPTH
+from qora_vision.nn.block import Block, BlockConfig, Stack
+from qora_vision.nn.embedding import Table, TubeletEmbedding
+from qora_vision.nn.heads import Head
+from qora_vision.nn.layer import Branch, Module
+from qora_vision.nn.linear import FusedLinear, Linear
+from qora_vision.nn.norm import LayerNorm
+from qora_vision.nn.specs import TensorScope, TensorSpec
+from qora_vision.nn.workspace import Workspace
 
 Grid = tuple[int, int, int]
 
@@ -119,80 +113,73 @@ class VideoSwinConfig:
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name."""
-        dim, offsets = self.base_dim, math.prod(2 * size - 1 for size in self.window_size)
-        specs = {
-            "embed.weight": TensorSpec((dim, self.num_channels, *self.tubelet_size), "weight"),
-            "embed.bias": TensorSpec((dim,)),
-        }
-        specs |= {f"embed_norm.{name}": spec for name, spec in norm_specs(dim)}
-        for stage, (depth, block) in enumerate(zip(self.depths, self.blocks, strict=True)):
-            own = {**block.tensor_specs(), "attn.bias": TensorSpec((offsets, block.num_heads), "table")}
-            for i in range(depth):
-                specs |= {f"stages.{stage}.blocks.{i}.{name}": spec for name, spec in own.items()}
-            if stage + 1 < STAGES:
-                dim, merge = block.embed_dim, f"stages.{stage}.merge"
-                specs |= {f"{merge}.norm.{name}": spec for name, spec in norm_specs(4 * dim)}
-                layer = linear_specs(2 * dim, 4 * dim, bias=False)
-                specs |= {f"{merge}.reduction.{name}": spec for name, spec in layer}
-        specs |= {f"norm.{name}": spec for name, spec in norm_specs(self.embed_dim)}
-        return specs | {f"head.{name}": spec for name, spec in linear_specs(self.num_classes, self.embed_dim)}
+        return VideoSwin(self).specs()
 
 
-class WindowBlock(TransformerBlock):
-    """A pre-norm block whose tokens see those of their window alone.
+class WindowAttention(Branch):
+    """Each token attends to those of its window.
 
     Parameters
     ----------
+    config
+        Shape of the block.
+    bias
+        What is added to the logits of attention, (offsets within a whole window, heads). The block lists it.
     grid
         Tokens along time, height and width.
     window, shift
-        Size of windows, and how far they lie behind whole multiples of it.
+        Size of windows, and how many tokens further their grid begins.
     """
 
-    def __init__(
-        self, engine: Engine, config: BlockConfig, tensors: Tensors, grid: Grid, window: Grid, shift: Grid
-    ) -> None:
-        super().__init__(engine, config, tensors)
-        self._grid, self._window, self._shift = grid, window, shift
-        self._bias = tensors.floats("attn.bias")
-        # Windows at the end of the grid are filled with zeros behind the norm: what is left of q, k and v.
-        filling = [tensors.floats(f"attn.{name}.bias") for name in "qkv"]
-        self._filling = np.reshape(filling, (-1, config.head_dim))
+    _filling: FloatArray
 
-    def _attend(self, x: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
-        engine, heads, head_dim = self._engine, self._config.num_heads, self._config.head_dim
-        rows = x.shape[0]
-        joint = workspace.floats("joint", 3 * heads, rows + 1, head_dim)
-        engine.linear(x, self._joint, joint[:, :rows], norm=self._norm1)
-        joint[:, rows] = self._filling
-        queries, keys, values = joint.reshape(3, 1, heads, rows + 1, head_dim).transpose(0, 1, 3, 2, 4)
+    def __init__(self, config: BlockConfig, bias: Table, grid: Grid, window: Grid, shift: Grid) -> None:
+        super().__init__()
+        self._config = config.attention
+        self._bias = bias
+        self._grid, self._window, self._shift = grid, window, shift
+        self._norm = self.add("norm1", config.norm())
+        parts = {name: self._config.projection(name) for name in "qkv"}
+        self._qkv = self.add("attn", FusedLinear(parts))
+        self._proj = self.add("attn.proj", Linear(config.embed_dim, config.embed_dim))
+
+    def bind(self, engine: Engine, tensors: TensorScope) -> None:
+        """See `Layer`."""
+        super().bind(engine, tensors)
+        # Windows at the end of the grid are filled up with zeros after the norm. Of these q, k and v have
+        # their biases alone.
+        filling = [tensors.floats(f"attn.{name}.bias") for name in "qkv"]
+        self._filling = np.reshape(filling, (-1, self._config.head_dim))
+
+    def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
+        """See `Branch`; x is one sequence, whose tokens lie by time, row and column."""
+        heads, head_dim, rows = self._config.num_heads, self._config.head_dim, x.shape[0]
+        fused = workspace.floats("joint", 3 * heads, rows + 1, head_dim)
+        self._qkv(x, fused[:, :rows], norm=self._norm)
+        fused[:, rows] = self._filling
+        queries, keys, values = fused.reshape(3, 1, heads, rows + 1, head_dim).transpose(0, 1, 3, 2, 4)
         attended = workspace.floats("attended", rows, heads * head_dim)
-        engine.window_attention(
+        self._engine.window_attention(
             queries,
             keys,
             values,
-            self._bias,
+            self._bias.values,
             attended,
             grid=self._grid,
             window=self._window,
             shift=self._shift,
         )
-        engine.linear(attended, self._proj, x, residual=x)
+        self._proj(attended, x, residual=x)
         return x
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights, and of the bias."""
-        return super().nbytes + self._bias.nbytes
 
-
-class Merge:
+class Merge(Module):
     """Two by two tokens of a frame become one of twice the channels."""
 
-    def __init__(self, engine: Engine, tensors: Tensors, eps: float) -> None:
-        self._engine = engine
-        self._norm = make_norm(tensors.below("norm"), eps)
-        self._reduction = make_linear(engine, tensors.below("reduction"))
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self._norm = self.add("norm", LayerNorm(4 * dim, eps))
+        self._reduction = self.add("reduction", Linear(4 * dim, 2 * dim, bias=False))
 
     def __call__(self, x: FloatArray, workspace: Workspace, grid: Grid) -> FloatArray:
         """Return the tokens of the next stage; rows and columns of odd number are filled with zeros."""
@@ -207,93 +194,51 @@ class Merge:
             part = cells[:, row::2, column::2]
             joined[:, : part.shape[1], : part.shape[2], i] = part
         out = workspace.floats("x", frames * rows * columns, 2 * dim)
-        self._engine.linear(joined.reshape(len(out), 4 * dim), self._reduction, out, norm=self._norm)
+        self._reduction(joined.reshape(len(out), 4 * dim), out, norm=self._norm)
         return out
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights."""
-        return self._reduction.nbytes
 
+class VideoSwin(Model):
+    """The network; see `Model`. `on_block` gets the tokens of the block's stage, (tokens, channels)."""
 
-class VideoSwin:
-    """The network, with its weights packed for one engine.
+    config: VideoSwinConfig
 
-    Parameters
-    ----------
-    config
-        Shape of the model.
-    tensors
-        By the names of `config.tensor_specs()`; not needed any more once the model is made.
-    engine
-        How its ops run.
-    """
+    def __init__(self, config: VideoSwinConfig) -> None:
+        super().__init__(config)
+        embedding = TubeletEmbedding(config.tubelet_size, config.num_channels, config.base_dim)
+        self._embed = self.add("embed", embedding)
+        self._embed_norm = self.add("embed_norm", LayerNorm(config.base_dim, config.norm_eps))
+        self._stages: list[Stack] = []
+        self._merges: list[Merge] = []
+        for stage, dim in enumerate(config.dims):
+            blocks = Stack(self._block(stage, number) for number in range(config.depths[stage]))
+            self._stages.append(self.add(f"stages.{stage}.blocks", blocks))
+            if stage + 1 < STAGES:
+                merge = Merge(dim, config.norm_eps)
+                self._merges.append(self.add(f"stages.{stage}.merge", merge))
+        self._norm = self.add("norm", LayerNorm(config.embed_dim, config.norm_eps))
+        self._head = self.add("", Head(config.embed_dim, config.num_classes))
 
-    def __init__(self, config: VideoSwinConfig, tensors: Mapping[str, Tensor], engine: Engine) -> None:
-        named = Tensors(tensors)
-        self.config = config
-        self._engine = engine
-        self._workspaces = Workspaces()
-        self._embed = make_linear(engine, named.below("embed"))
-        self._embed_norm = make_norm(named.below("embed_norm"), config.norm_eps)
-        whole = config.window_size
-        shifts = (0, 0, 0), (whole[0] // 2, whole[1] // 2, whole[2] // 2)
-        self._stages = [
-            [
-                WindowBlock(
-                    engine, block, named.below(f"stages.{stage}.blocks.{i}"), grid, whole, shifts[i % 2]
-                )
-                for i in range(depth)
-            ]
-            for stage, (depth, block, grid) in enumerate(
-                zip(config.depths, config.blocks, config.grids, strict=True)
-            )
-        ]
-        self._merges = [
-            Merge(engine, named.below(f"stages.{stage}.merge"), config.norm_eps)
-            for stage in range(STAGES - 1)
-        ]
-        self._norm = make_norm(named.below("norm"), config.norm_eps)
-        self._head = Head(engine, named)
+    def _block(self, stage: int, number: int) -> Block:
+        """Return a block of a stage; the windows of every second one are shifted by half of their size."""
+        config, block, window = self.config, self.config.blocks[stage], self.config.window_size
+        shift = (window[0] // 2, window[1] // 2, window[2] // 2) if number % 2 else (0, 0, 0)
+        bias = Table(math.prod(2 * size - 1 for size in window), block.num_heads)
+        result = Block(WindowAttention(block, bias, config.grids[stage], window, shift), block.mlp())
+        result.add("attn.bias", bias)  # after the MLP, as in model files
+        return result
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights, and of the blocks' bias."""
-        layers = [block for blocks in self._stages for block in blocks] + self._merges
-        return sum(layer.nbytes for layer in layers) + self._embed.nbytes + self._head.nbytes
-
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one clip.
-
-        Parameters
-        ----------
-        clip
-            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
-        on_block
-            Called with 0 and the embedded tokens, then with i and the output of block i, float32, valid
-            during the call: the tokens of its stage by time, row and column, (tokens, channels).
-
-        Raises
-        ------
-        VideoError
-            If the clip has another shape or dtype.
-        """
-        check_clip(clip, self.config.clip_shape)
-        with self._workspaces.lend() as workspace:
-            x = self._embedded(clip, workspace)
-            number = 0
-            if on_block is not None:
-                on_block(number, x)
-            for stage, blocks in enumerate(self._stages):
-                if stage:
-                    x = self._merges[stage - 1](x, workspace, self.config.grids[stage - 1])
-                for block in blocks:
-                    x = block(x, workspace)
-                    number += 1
-                    if on_block is not None:
-                        on_block(number, x)
-            self._engine.layer_norm(x, self._norm, x)
-            return self._head(x.mean(axis=0, keepdims=True))
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """See `Model`."""
+        report = reporter(on_block)
+        x = self._embedded(clip, workspace)
+        report(x)
+        for stage, blocks in enumerate(self._stages):
+            if stage:
+                x = self._merges[stage - 1](x, workspace, self.config.grids[stage - 1])
+            x = blocks(x, workspace, report)
+        self._norm(x, x)
+        return Output(*self._head(x.mean(axis=0, keepdims=True)))
 
     def _embedded(self, clip: FloatArray, workspace: Workspace) -> FloatArray:
         """Return the tokens of the clip."""
@@ -304,6 +249,6 @@ class VideoSwin:
         if any(after for _, after in missing):
             clip = np.pad(clip, missing)
         x = workspace.floats("x", config.num_tubelets, config.base_dim)
-        self._engine.tubelet_embed(clip, config.tubelet_size, self._embed, x)
-        self._engine.layer_norm(x, self._embed_norm, x)
+        self._embed(clip, x)
+        self._embed_norm(x, x)
         return x

@@ -1,1 +1,1 @@
-"""videomae: its network, and the names of its tensors in checkpoints."""
+"""videomae: its network, and how it is read from checkpoints."""

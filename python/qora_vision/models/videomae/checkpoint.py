@@ -1,4 +1,4 @@
-"""VideoMAE's names: Hugging Face's (either spelling of the biases), those of the original code and of V2."""
+"""Checkpoints of VideoMAE: those of Hugging Face, of the original code, and of V2."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def _read_v2_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConf
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of an original checkpoint from its tensors; None if it is none.
+    """Tell the config of an original checkpoint from its tensors; None if it is not one.
 
-    Frames, image size and, for widths of no published model, heads are not to be seen there: 16, 224, and an
-    error.
+    Tensors do not tell the number and the size of frames: 16 frames of 224 x 224, as published. Nor do they
+    tell the number of heads, which is that of the published model of this width.
 
     Raises
     ------

@@ -8,25 +8,20 @@ MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from qora_vision.engine.ops import Engine, FloatArray
-from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Output, check_clip, reporter
-from qora_vision.models.vit import Blocks, Classifier, VitConfig
-from qora_vision.nn.layers import (
-    BlockConfig,
-    Tensors,
-    TensorSpec,
-    Workspaces,
-    make_linear,
-    make_norm,
-    norm_specs,
-)
+from qora_vision.engine.ops import FloatArray
+from qora_vision.models.base import Model, OnBlock, Output, reporter
+from qora_vision.models.vit import VitConfig
+from qora_vision.nn.block import BlockConfig, plain_stack
+from qora_vision.nn.embedding import ComputedTable
+from qora_vision.nn.heads import NormedHead
+from qora_vision.nn.norm import LayerNorm
+from qora_vision.nn.specs import TensorSpec
+from qora_vision.nn.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -56,74 +51,37 @@ class VideoMaeConfig(VitConfig):
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name; positions are computed."""
-        norm = "pool_norm" if self.mean_pooling else "norm"
-        specs = self.embed_specs() | self.block_specs()
-        specs |= {f"{norm}.{name}": spec for name, spec in norm_specs(self.embed_dim)}
-        return specs | self.head_specs()
+        return VideoMae(self).specs()
 
 
-class VideoMae:
-    """The network, with its weights packed for one engine.
+class VideoMae(Model):
+    """The network; see `Model`. Without mean pooling the last block computes the first token alone."""
 
-    Parameters
-    ----------
-    config
-        Shape of the model.
-    tensors
-        By the names of `config.tensor_specs()`; not needed any more once the model is made.
-    engine
-        How its ops run.
-    """
+    config: VideoMaeConfig
 
-    def __init__(self, config: VideoMaeConfig, tensors: Mapping[str, Tensor], engine: Engine) -> None:
-        named = Tensors(tensors)
-        self.config = config
-        self._engine = engine
-        self._workspaces = Workspaces()
-        self._positions = sinusoids(config.sequence_length, config.embed_dim)
-        self._embed = make_linear(engine, named.below("embed"))
+    def __init__(self, config: VideoMaeConfig) -> None:
+        super().__init__(config)
+        dim = config.embed_dim
+        self._embed = self.add("embed", config.embedding())
+        length = config.sequence_length
+        self._positions = self.add("", ComputedTable(lambda: sinusoids(length, dim)))
         first_row_only = not config.mean_pooling
-        self._blocks = Blocks(engine, config.block, config.depth, named, first_row_only)
+        self._blocks = self.add("blocks", plain_stack(config.block, config.depth, first_row_only))
+        norm_name, norm = "norm", config.norm()
         if config.mean_pooling:
-            norm = make_norm(named.below("pool_norm"), config.pool_norm_eps)
-        else:
-            norm = make_norm(named.below("norm"), config.norm_eps)
-        self._classifier = Classifier(engine, norm, named)
+            norm_name, norm = "pool_norm", LayerNorm(dim, config.pool_norm_eps)
+        self._head = self.add("", NormedHead(norm_name, norm, dim, config.num_classes))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights, and of the positions."""
-        packed = self._blocks.nbytes + self._embed.nbytes + self._classifier.nbytes
-        return packed + self._positions.nbytes
-
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one clip.
-
-        Parameters
-        ----------
-        clip
-            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
-        on_block
-            Called with 0 and the embedded tokens, then with i and the output of block i: (sequence_length,
-            embed_dim) float32, valid during the call; without mean pooling the last block computes row 0
-            alone, (1, embed_dim).
-
-        Raises
-        ------
-        VideoError
-            If the clip has another shape or dtype.
-        """
-        config, engine = self.config, self._engine
-        check_clip(clip, config.clip_shape)
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """See `Model`."""
         report = reporter(on_block)
-        with self._workspaces.lend() as workspace:
-            x = workspace.floats("x", config.sequence_length, config.embed_dim)
-            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x, residual=self._positions)
-            report(x)
-            x = self._blocks(x, workspace, report)
-            if config.mean_pooling:
-                x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
-            return self._classifier(x)
+        x = workspace.floats("x", *self._positions.values.shape)
+        self._embed(clip, x, residual=self._positions.values)
+        report(x)
+        x = self._blocks(x, workspace, report)
+        if self.config.mean_pooling:
+            x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+        return Output(*self._head(x))
 
 
 def sinusoids(length: int, dim: int) -> FloatArray:

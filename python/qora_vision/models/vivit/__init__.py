@@ -1,1 +1,1 @@
-"""vivit: its network, and the names of its tensors in checkpoints."""
+"""vivit: its network, and how it is read from checkpoints."""

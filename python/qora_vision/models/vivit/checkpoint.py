@@ -1,4 +1,4 @@
-"""Names of ViViT: those of Hugging Face, and those of scenic's flax checkpoints."""
+"""Checkpoints of ViViT: those of Hugging Face, and those of scenic, which flax saves."""
 
 from __future__ import annotations
 

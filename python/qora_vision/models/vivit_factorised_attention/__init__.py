@@ -1,1 +1,1 @@
-"""vivit_factorised_attention: its network, and the names of its tensors in checkpoints."""
+"""vivit_factorised_attention: its network, and how it is read from checkpoints."""

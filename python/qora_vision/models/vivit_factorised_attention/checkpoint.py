@@ -1,4 +1,4 @@
-"""Names of scenic's ViViT with factorised self-attention or dot product, from its flax checkpoints."""
+"""Checkpoints of ViViT with factorised self-attention or dot product, which scenic saves with flax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of scenic's ViViT with a factorised encoder, from its flax checkpoints."""
+"""Checkpoints of ViViT with a factorised encoder, which scenic saves with flax."""
 
 from __future__ import annotations
 

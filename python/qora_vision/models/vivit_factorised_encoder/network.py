@@ -5,26 +5,21 @@ Reference: `ViViT` of google-research/scenic, projects/vivit/model.py, attention
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from qora_vision.engine.ops import Activation, Engine, FloatArray
-from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Output, check_clip, reporter
-from qora_vision.models.vit import MAX_DEPTH, Blocks, Head, VitConfig
-from qora_vision.nn.layers import (
-    BlockConfig,
-    Tensors,
-    TensorSpec,
-    Workspace,
-    Workspaces,
-    make_linear,
-    make_norm,
-    norm_specs,
-)
+from qora_vision.engine.ops import Activation, FloatArray
+from qora_vision.models.base import Model, OnBlock, Output, reporter
+from qora_vision.models.vit import MAX_DEPTH, VitConfig
+from qora_vision.nn.block import BlockConfig, Stack, plain_stack
+from qora_vision.nn.embedding import Table
+from qora_vision.nn.heads import Head
+from qora_vision.nn.norm import LayerNorm
+from qora_vision.nn.specs import TensorSpec
+from qora_vision.nn.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -77,37 +72,34 @@ class VivitFactorisedEncoderConfig(VitConfig):
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name."""
-        dim = self.embed_dim
-        specs = self.embed_specs() | self.block_specs()
-        block = self.temporal_block.tensor_specs()
-        for i in range(self.temporal_depth):
-            specs |= {f"temporal.blocks.{i}.{name}": spec for name, spec in block.items()}
-        for prefix, length in (("", self.sequence_length), ("temporal.", self.temporal_length)):
-            specs |= {f"{prefix}norm.{name}": spec for name, spec in norm_specs(dim)}
-            specs[f"{prefix}pos_embed"] = TensorSpec((length, dim), "table")
-            if self.pooling == "token":
-                specs[f"{prefix}cls_token"] = TensorSpec((dim,), "table")
-        return specs | self.head_specs(self.pre_logits_dim)
+        return VivitFactorisedEncoder(self).specs()
 
 
+@dataclass(frozen=True)
 class Encoder:
-    """Position embedding, transformer blocks, layer norm and pooling over sequences of one length."""
+    """Position embedding, transformer blocks, layer norm and pooling over sequences of one length.
 
-    def __init__(
-        self,
-        engine: Engine,
-        config: BlockConfig,
-        depth: int,
-        tensors: Tensors,
-        pooling: Literal["token", "gap"],
-    ) -> None:
-        self._engine = engine
-        token = pooling == "token"
-        positions = tensors.floats("pos_embed")
-        self.cls_row = tensors.floats("cls_token") + positions[0] if token else None
-        self.positions = positions[1:] if token else positions
-        self._blocks = Blocks(engine, config, depth, tensors, first_row_only=token)
-        self._norm = make_norm(tensors.below("norm"), config.norm_eps)
+    The layers are listed by the network, in whose files the two encoders lie between each other. Without
+    `cls_token` the result is the mean of all tokens.
+    """
+
+    blocks: Stack
+    norm: LayerNorm
+    positions: Table
+    cls_token: Table | None
+
+    def begin(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Write CLS, if there is one, to the first row of a sequence (tokens, embed_dim).
+
+        Returns
+        -------
+        The rows and the position embeddings of the other tokens.
+        """
+        positions = self.positions.values
+        if self.cls_token is None:
+            return rows, positions
+        rows[0] = self.cls_token.values + positions[0]
+        return rows[1:], positions[1:]
 
     def __call__(
         self,
@@ -118,90 +110,61 @@ class Encoder:
         report: Callable[[FloatArray], None],
     ) -> None:
         """Encode x (sequences * rows, embed_dim), changed in place, to out (sequences, embed_dim)."""
-        x = self._blocks(x, workspace, report, sequences)
-        if self.cls_row is not None:
-            self._engine.layer_norm(x, self._norm, out)
+        x = self.blocks(x, workspace, report, sequences)
+        if self.cls_token is not None:
+            self.norm(x, out)
             return
-        self._engine.layer_norm(x, self._norm, x)
+        self.norm(x, x)
         x.reshape(sequences, -1, x.shape[1]).mean(axis=1, out=out)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights, and of the positions."""
-        return self._blocks.nbytes + self.positions.nbytes
 
+class VivitFactorisedEncoder(Model):
+    """The network; see `Model`.
 
-class VivitFactorisedEncoder:
-    """The network, with its weights packed for one engine.
-
-    Parameters
-    ----------
-    config
-        Shape of the model.
-    tensors
-        By the names of `config.tensor_specs()`; not needed any more once the model is made.
-    engine
-        How its ops run.
+    `on_block` gets the embedded tokens (frames * sequence_length, embed_dim), the outputs of the spatial
+    encoder's blocks, then those of the temporal one's, (temporal_length, embed_dim). With pooling "token" the
+    last block of each encoder computes the CLS rows alone.
     """
 
-    def __init__(
-        self, config: VivitFactorisedEncoderConfig, tensors: Mapping[str, Tensor], engine: Engine
-    ) -> None:
-        named = Tensors(tensors)
-        self.config = config
-        self._engine = engine
-        self._workspaces = Workspaces()
-        self._embed = make_linear(engine, named.below("embed"))
-        self._spatial = Encoder(engine, config.block, config.depth, named, config.pooling)
-        self._temporal = Encoder(
-            engine, config.temporal_block, config.temporal_depth, named.below("temporal"), config.pooling
+    config: VivitFactorisedEncoderConfig
+
+    def __init__(self, config: VivitFactorisedEncoderConfig) -> None:
+        super().__init__(config)
+        dim, token = config.embed_dim, config.pooling == "token"
+        self._embed = self.add("embed", config.embedding())
+        spatial = self.add("blocks", plain_stack(config.block, config.depth, token))
+        temporal = self.add(
+            "temporal.blocks", plain_stack(config.temporal_block, config.temporal_depth, token)
         )
-        self._head = Head(engine, named, pre_logits=config.pre_logits_dim is not None)
+        self._spatial, self._temporal = (
+            Encoder(
+                blocks,
+                self.add(f"{prefix}norm", config.norm()),
+                self.add(f"{prefix}pos_embed", Table(length, dim)),
+                self.add(f"{prefix}cls_token", Table(dim)) if token else None,
+            )
+            for blocks, prefix, length in (
+                (spatial, "", config.sequence_length),
+                (temporal, "temporal.", config.temporal_length),
+            )
+        )
+        self._head = self.add("", Head(dim, config.num_classes, config.pre_logits_dim))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights."""
-        return sum(part.nbytes for part in (self._embed, self._spatial, self._temporal, self._head))
-
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one clip.
-
-        Parameters
-        ----------
-        clip
-            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
-        on_block
-            Called with 0 and the embedded tokens (frames * sequence_length, embed_dim), then with i and the
-            output of block i, first those of the spatial encoder, then those of the temporal one on
-            (temporal_length, embed_dim); valid during the call. With pooling "token" the last block of an
-            encoder computes the CLS rows alone.
-
-        Raises
-        ------
-        VideoError
-            If the clip has another shape or dtype.
-        """
-        config, engine = self.config, self._engine
-        check_clip(clip, config.clip_shape)
-        report, cls = reporter(on_block), config.cls_tokens
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """See `Model`."""
+        config, report = self.config, reporter(on_block)
         frames, dim, depth = config.grid[0], config.embed_dim, config.tubelet_size[0]
-        with self._workspaces.lend() as workspace:
-            x = workspace.floats("x", frames * config.sequence_length, dim)
-            # The frames of tubelets are independent of each other up to the temporal encoder.
-            for t, rows in enumerate(np.split(x, frames)):
-                if self._spatial.cls_row is not None:
-                    rows[0] = self._spatial.cls_row
-                part = clip[t * depth : (t + 1) * depth]
-                engine.tubelet_embed(
-                    part, config.tubelet_size, self._embed, rows[cls:], residual=self._spatial.positions
-                )
-            report(x)
+        x = workspace.floats("x", frames * config.sequence_length, dim)
+        # The frames of tubelets are independent of each other up to the temporal encoder.
+        for t, sequence in enumerate(np.split(x, frames)):
+            rows, positions = self._spatial.begin(sequence)
+            self._embed(clip[t * depth : (t + 1) * depth], rows, residual=positions)
+        report(x)
 
-            y = workspace.floats("y", config.temporal_length, dim)
-            self._spatial(x, frames, workspace, y[cls:], report)
-            y[cls:] += self._temporal.positions
-            if self._temporal.cls_row is not None:
-                y[0] = self._temporal.cls_row
-            embedding = np.empty((1, dim), np.float32)
-            self._temporal(y, 1, workspace, embedding, report)
-            return self._head(embedding)
+        y = workspace.floats("y", config.temporal_length, dim)
+        rows, positions = self._temporal.begin(y)
+        self._spatial(x, frames, workspace, rows, report)
+        rows += positions
+        embedding = np.empty((1, dim), np.float32)
+        self._temporal(y, 1, workspace, embedding, report)
+        return Output(*self._head(embedding))

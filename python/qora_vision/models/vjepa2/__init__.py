@@ -1,1 +1,1 @@
-"""vjepa2: its network, and the names of its tensors in checkpoints."""
+"""vjepa2: its network, and how it is read from checkpoints."""

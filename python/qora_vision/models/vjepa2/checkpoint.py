@@ -1,4 +1,4 @@
-"""V-JEPA 2's names, as Hugging Face has them."""
+"""Checkpoints of V-JEPA 2, as Hugging Face has them."""
 
 from __future__ import annotations
 

@@ -7,30 +7,22 @@ of Hugging Face transformers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from qora_vision.engine.ops import ActivationArray, ActivationType, Engine, FloatArray
-from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Output, check_clip, reporter
-from qora_vision.models.vit import MAX_DEPTH, Blocks, Head, VitConfig
-from qora_vision.nn.layers import (
-    BlockConfig,
-    Tensors,
-    TensorSpec,
-    TransformerBlock,
-    Workspace,
-    Workspaces,
-    linear_specs,
-    make_linear,
-    make_norm,
-    norm_specs,
-    project_heads,
-)
+from qora_vision.engine.ops import Engine, FloatArray
+from qora_vision.models.base import Model, OnBlock, Output, reporter
+from qora_vision.models.vit import MAX_DEPTH, VitConfig
+from qora_vision.nn.attention import SelfAttention, project_heads
+from qora_vision.nn.block import Block, BlockConfig, Stack, plain_stack
+from qora_vision.nn.embedding import Table
+from qora_vision.nn.heads import Head
+from qora_vision.nn.layer import Layer, Module
+from qora_vision.nn.linear import FusedLinear
+from qora_vision.nn.specs import TensorScope, TensorSpec
+from qora_vision.nn.workspace import Workspace
 
 # Base of the frequencies of rotary positions.
 _ROTARY_BASE = 10000.0
@@ -83,161 +75,103 @@ class Vjepa2Config(VitConfig):
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name; positions are computed."""
-        dim, block = self.embed_dim, self.pooler_block.tensor_specs()
-        specs = self.embed_specs() | self.block_specs()
-        specs |= {f"norm.{name}": spec for name, spec in norm_specs(dim)}
-        for i in range(self.pooler_depth):
-            specs |= {f"pooler.blocks.{i}.{name}": spec for name, spec in block.items()}
-        specs |= {f"pooler.{name}": TensorSpec((dim,), "table") for name in ("token", "query")}
-        specs |= {f"pooler.kv_norm.{name}": spec for name, spec in norm_specs(dim)}
-        for layer in ("k", "v"):
-            specs |= {f"pooler.{layer}.{name}": spec for name, spec in linear_specs(dim, dim)}
-        specs |= {f"pooler.{name}": spec for name, spec in block.items() if name.startswith(("norm2", "mlp"))}
-        return specs | self.head_specs()
+        return Vjepa2(self).specs()
 
 
-class RotaryBlock(TransformerBlock):
-    """A transformer block whose queries and keys turn with the positions of their tokens.
+class Rotary(Layer):
+    """Turns queries and keys by the positions of their tokens; it has no tensor.
 
-    Parameters
-    ----------
-    angles
-        Cosines and sines for `Engine.rotate`, those of `rotary_angles`.
+    The angles are computed when the layer is bound. All blocks use the same ones.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        config: BlockConfig,
-        tensors: Tensors,
-        first_row_only: bool = False,
-        *,
-        angles: tuple[FloatArray, FloatArray],
-    ) -> None:
-        super().__init__(engine, config, tensors, first_row_only)
-        self._angles = angles
+    _engine: Engine
+    _angles: tuple[FloatArray, FloatArray]
+
+    def __init__(self, grid: tuple[int, int, int], head_dim: int) -> None:
+        self._grid = grid
+        self._head_dim = head_dim
+
+    def specs(self) -> dict[str, TensorSpec]:
+        """See `Layer`."""
+        return {}
+
+    def bind(self, engine: Engine, tensors: TensorScope) -> None:
+        """See `Layer`."""
+        self._engine = engine
+        self._angles = rotary_angles(self._grid, self._head_dim)
 
     @property
-    def _heads_type(self) -> ActivationType:
-        return np.float32  # to be turned
+    def nbytes(self) -> int:
+        """Bytes of cosines and sines."""
+        return sum(table.nbytes for table in self._angles)
 
-    def _project(
-        self, x: FloatArray, workspace: Workspace, sequences: int
-    ) -> tuple[ActivationArray, ActivationArray, ActivationArray]:
-        keys, values, queries = super()._project(x, workspace, sequences)
-        for heads in (keys, queries):
-            cosines, sines = (table[: heads.shape[1]] for table in self._angles)
-            self._engine.rotate(heads, cosines, sines)
-        return keys, values, queries
+    def __call__(self, heads: FloatArray) -> None:
+        """Turn heads (sequences, rows, heads, head_dim) in place."""
+        cosines, sines = (table[: heads.shape[1]] for table in self._angles)
+        self._engine.rotate(heads, cosines, sines)
 
 
-class AttentivePooler:
+class AttentivePooler(Module):
     """z = token + attention(query, k(norm(x)), v(norm(x))); z += fc2(activation(fc1(norm2(z)))).
 
     The token is learned, and the query a projection of it: neither depends on the clip. Heads are merged
     without a projection.
     """
 
-    def __init__(self, engine: Engine, config: BlockConfig, tensors: Tensors) -> None:
-        self._engine = engine
-        self._config = config
-        self._token = tensors.floats("token")[None]
-        self._query = tensors.floats("query").reshape(1, 1, config.num_heads, config.head_dim)
-        self._kv_norm = make_norm(tensors.below("kv_norm"), config.norm_eps)
-        self._keys_values = make_linear(engine, tensors.below("k"), tensors.below("v"))
-        self._norm2 = make_norm(tensors.below("norm2"), config.norm_eps)
-        self._fc1 = make_linear(engine, tensors.below("mlp.fc1"))
-        self._fc2 = make_linear(engine, tensors.below("mlp.fc2"))
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        self._config = config.attention
+        self._token = self.add("token", Table(config.embed_dim))
+        self._query = self.add("query", Table(config.embed_dim))
+        self._kv_norm = self.add("kv_norm", config.norm())
+        self._keys_values = self.add("", FusedLinear({name: self._config.projection(name) for name in "kv"}))
+        self._mlp = self.add("", config.mlp())
 
     def __call__(self, x: FloatArray, workspace: Workspace) -> FloatArray:
         """Pool the tokens x (rows, embed_dim) to a new array (1, embed_dim)."""
-        engine, config = self._engine, self._config
+        config, engine = self._config, self._engine
         keys, values = project_heads(
-            engine, config, self._keys_values, self._kv_norm, x, workspace, x.shape[0], engine.attention_type
+            config, self._keys_values, self._kv_norm, x, workspace, x.shape[0], engine.attention_type
         )
-        pooled = np.empty_like(self._token)
-        engine.attention(self._query, keys, values, pooled)
-        pooled += self._token
-        engine.mlp(
-            pooled,
-            self._fc1,
-            self._fc2,
-            pooled,
-            activation=config.activation,
-            norm=self._norm2,
-            residual=pooled,
+        pooled = np.empty((1, config.embed_dim), np.float32)
+        query = self._query.values.reshape(1, 1, config.num_heads, config.head_dim)
+        engine.attention(query, keys, values, pooled)
+        pooled += self._token.values
+        return self._mlp(pooled, workspace)
+
+
+class Vjepa2(Model):
+    """The network; see `Model`. `on_block` gets the encoder's blocks first, then those of the pooler."""
+
+    config: Vjepa2Config
+
+    def __init__(self, config: Vjepa2Config) -> None:
+        super().__init__(config)
+        block, pooler = config.block, config.pooler_block
+        rotary = self.add("", Rotary(config.grid, block.head_dim))
+        self._embed = self.add("embed", config.embedding())
+        self._blocks = self.add(
+            "blocks",
+            Stack(
+                Block(SelfAttention(block.attention, block.norm(), rotate=rotary), block.mlp())
+                for _ in range(config.depth)
+            ),
         )
-        return pooled
+        self._norm = self.add("norm", config.norm())
+        self._pooler_blocks = self.add("pooler.blocks", plain_stack(pooler, config.pooler_depth))
+        self._pooler = self.add("pooler", AttentivePooler(pooler))
+        self._head = self.add("", Head(config.embed_dim, config.num_classes))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights."""
-        return self._keys_values.nbytes + self._fc1.nbytes + self._fc2.nbytes
-
-
-class Vjepa2:
-    """The network, with its weights packed for one engine.
-
-    Parameters
-    ----------
-    config
-        Shape of the model.
-    tensors
-        By the names of `config.tensor_specs()`; not needed any more once the model is made.
-    engine
-        How its ops run.
-    """
-
-    def __init__(self, config: Vjepa2Config, tensors: Mapping[str, Tensor], engine: Engine) -> None:
-        named = Tensors(tensors)
-        pooler = named.below("pooler")
-        self.config = config
-        self._engine = engine
-        self._workspaces = Workspaces()
-        self._angles = rotary_angles(config.grid, config.block.head_dim)
-        self._embed = make_linear(engine, named.below("embed"))
-        self._blocks = Blocks(
-            engine, config.block, config.depth, named, kind=partial(RotaryBlock, angles=self._angles)
-        )
-        self._norm = make_norm(named.below("norm"), config.norm_eps)
-        self._pooler_blocks = Blocks(engine, config.pooler_block, config.pooler_depth, pooler)
-        self._pooler = AttentivePooler(engine, config.pooler_block, pooler)
-        self._head = Head(engine, named)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights, and of the angles."""
-        packed = self._embed.nbytes + self._blocks.nbytes + self._pooler_blocks.nbytes
-        packed += self._pooler.nbytes + self._head.nbytes
-        return packed + sum(table.nbytes for table in self._angles)
-
-    def forward(self, clip: FloatArray, on_block: Callable[[int, FloatArray], None] | None = None) -> Output:
-        """Classify one clip.
-
-        Parameters
-        ----------
-        clip
-            (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
-        on_block
-            Called with 0 and the embedded tokens, then with i and the output of block i, first those of the
-            encoder, then those of the pooler: (sequence_length, embed_dim) float32, valid during the call.
-
-        Raises
-        ------
-        VideoError
-            If the clip has another shape or dtype.
-        """
-        config, engine = self.config, self._engine
-        check_clip(clip, config.clip_shape)
-        report = reporter(on_block)
-        with self._workspaces.lend() as workspace:
-            x = workspace.floats("x", config.sequence_length, config.embed_dim)
-            engine.tubelet_embed(clip, config.tubelet_size, self._embed, x)
-            report(x)
-            self._blocks(x, workspace, report)
-            engine.layer_norm(x, self._norm, x)
-            self._pooler_blocks(x, workspace, report)
-            return self._head(self._pooler(x, workspace))
+    def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
+        """See `Model`."""
+        config, report = self.config, reporter(on_block)
+        x = workspace.floats("x", config.sequence_length, config.embed_dim)
+        self._embed(clip, x)
+        report(x)
+        self._blocks(x, workspace, report)
+        self._norm(x, x)
+        self._pooler_blocks(x, workspace, report)
+        return Output(*self._head(self._pooler(x, workspace)))
 
 
 def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> tuple[FloatArray, FloatArray]:
