@@ -112,7 +112,7 @@ class SelfAttention(Branch):
     config
         Shape of the attention.
     norm
-        What queries, keys and values are made of the result of.
+        Runs on the tokens before they are projected to queries, keys and values.
     first_row_only
         Queries and output are those of row 0 of each sequence alone: for the last block of a model whose
         classifier reads the CLS token. Keys and values still come from all rows.
