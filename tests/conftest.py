@@ -29,6 +29,29 @@ def pytest_configure() -> None:
         torchvision_swin.import_swin()
 
 
+# Left out of `-m quick`: what takes the longest, most of it for a reference implementation or many mutations.
+SLOW_FILES = {
+    "test_annotate",
+    "test_any_config",
+    "test_attention",
+    "test_calibration",
+    "test_hostile_files",
+    "test_model_files",
+    "test_padded_tables",
+    "test_quantisation_study",
+    "test_torch_files",
+    "test_window_attention",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick every test but those of slow files and of comparisons with a reference."""
+    for item in items:
+        name = item.path.stem
+        if name not in SLOW_FILES and not name.endswith("_reference"):
+            item.add_marker(pytest.mark.quick)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face checkpoint directory of a tiny ViViT with seven labels. Not to be changed."""
