@@ -23,6 +23,7 @@ from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, c
 from qora_vision.tasks.prediction import Prediction, Window
 from qora_vision.tasks.segments import Segment, join_windows
 from qora_vision.tasks.stream import stream
+from qora_vision.video.decoders.survey import DecoderReport, list_decoders
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
 __version__: str
@@ -35,6 +36,7 @@ __all__ = [
     "CheckpointError",
     "ClipComparison",
     "Comparison",
+    "DecoderReport",
     "DownloadError",
     "IsaError",
     "ModelCache",
@@ -55,6 +57,7 @@ __all__ = [
     "demo_clip",
     "join_windows",
     "list_bundled",
+    "list_decoders",
     "list_models",
     "load",
     "read_info",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video._opencv import cv2, quiet
+from qora_vision.video._opencv import load_opencv, quiet
 from qora_vision.video.decode import VideoReader
 
 Frame = NDArray[np.uint8]
@@ -59,6 +59,7 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
 
 def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:
     """Repeat and drop frames so that they come at a constant rate; give them one even size."""
+    cv2 = load_opencv()
     size: tuple[int, int] | None = None
     written = 0
     for seconds, frame in frames:
@@ -78,6 +79,7 @@ def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:
 
 def _write_with(codec: str) -> Callable[[Path, TimedFrames, float], None]:
     def write(path: Path, frames: TimedFrames, fps: float) -> None:
+        cv2 = load_opencv()
         writer = cv2.VideoWriter()
         written = 0
         try:
@@ -111,6 +113,7 @@ def _check_written(path: Path, written: int) -> None:
 
 
 def _write_gif(path: Path, frames: TimedFrames, fps: float) -> None:
+    cv2 = load_opencv()
     if not hasattr(cv2, "imwriteanimation") or not cv2.haveImageWriter(path.name):
         raise VideoError(
             f"OpenCV {cv2.__version__} cannot write GIF: install opencv-python 4.12 or later, or use .mp4"
