@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qora_vision.tasks.classifier import Frames, VideoClassifier
 from qora_vision.tasks.prediction import Prediction, best_classes
+from qora_vision.video import as_frames
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,10 @@ def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top
         raise ValueError(f"top_k must be from 1 to the {len(a.labels)} classes, got {top_k!r}")
     results = []
     for clip in clips:
-        pixels = a.preprocess(clip)
+        source: Any = as_frames(clip)  # once, for a pipe cannot be read again
+        pixels = a.preprocess(source)
         ours = a.forward(pixels)[0]
-        theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(clip))[0][order]
+        theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(source))[0][order]
         names = [b.labels[index] for index in order]
         results.append(ClipComparison(_ranked(ours, a.labels, top_k), _ranked(theirs, names, top_k)))
     if not results:

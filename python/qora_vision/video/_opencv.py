@@ -21,6 +21,8 @@ from qora_vision.errors import VideoError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 
+# Why the first attempt to import OpenCV failed: later ones would get another reason.
+_failure = ""
 _lock = threading.Lock()
 _depth = 0
 _level_outside = 0
@@ -34,6 +36,9 @@ def load_opencv() -> Any:
     VideoError
         If it cannot be imported; the message says what to install.
     """
+    global _failure
+    if _failure:
+        raise VideoError(_failure)
     try:
         import cv2
     except ImportError as error:
@@ -45,7 +50,8 @@ def load_opencv() -> Any:
                 "install the system's packages libgl1 and libglib2.0-0, or replace opencv-python by "
                 "opencv-python-headless, which needs neither"
             )
-        raise VideoError(f"OpenCV cannot be loaded ({reason}): {todo}") from None
+        _failure = f"OpenCV cannot be loaded ({reason}): {todo}"
+        raise VideoError(_failure) from None
     return cv2
 
 

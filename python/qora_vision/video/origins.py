@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -29,9 +30,8 @@ _LIVE_SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "
 _TEXT_LISTS = {".m3u8", ".mpd"}
 
 CAMERA_HINT = (
-    "live sources are not supported yet; pass a generator of frames instead: "
-    "`def frames(): capture = cv2.VideoCapture(0); "
-    "yield from iter(lambda: capture.read()[1], None)`, to classify_windows(frames(), channel_order='bgr')"
+    "live sources are not supported yet; give classify_windows a generator that yields what "
+    "cv2.VideoCapture(...).read() returns, with channel_order='bgr' (docs/video.md shows one)"
 )
 
 
@@ -156,6 +156,8 @@ def _from_path(path: Path) -> Origin:
     except FileNotFoundError:
         if path.name.isdecimal() and str(path) == path.name:
             raise VideoError(f"no file is called {path}; if camera {path} was meant: {CAMERA_HINT}") from None
+        if str(path).startswith("/dev/video"):
+            raise VideoError(f"there is no camera {path}; and {CAMERA_HINT}") from None
         raise FileNotFoundError(f"no such video file: {path}") from None
     except ValueError:  # a NUL in the name
         raise FileNotFoundError(f"no such video file: {str(path)!r}") from None
@@ -243,8 +245,19 @@ def _open_pipe(path: Path) -> BinaryIO:
 
 
 def _spool(stream: Any, label: str) -> Origin:
-    """Read a stream to its end into a temporary file, which goes with the last reference to it."""
+    """Read a stream to its end into a temporary file, which goes with the origin."""
     file = cast(BinaryIO, tempfile.TemporaryFile(prefix="qora-vision-"))  # noqa: SIM115
+    try:
+        _copy(stream, file, label)
+        origin = Origin(label, lambda: cast(BinaryIO, _Window(file, 0)))
+    except BaseException:
+        file.close()
+        raise
+    weakref.finalize(origin, file.close)
+    return origin
+
+
+def _copy(stream: Any, file: BinaryIO, label: str) -> None:
     written = 0
     while chunk := stream.read(_CHUNK):
         if isinstance(chunk, str):
@@ -252,9 +265,7 @@ def _spool(stream: Any, label: str) -> Origin:
         written += file.write(chunk)
         if written > LARGEST_SPOOL:
             raise VideoError(
-                f"{label}: more than {LARGEST_SPOOL >> 30} GiB came, and no end; live sources are "
-                "not supported "
-                "yet: save the video to a file"
+                f"{label}: more than {LARGEST_SPOOL >> 30} GiB came, and no end; live sources are not "
+                "supported yet: save the video to a file"
             )
     file.flush()
-    return Origin(label, lambda: cast(BinaryIO, _Window(file, 0)))

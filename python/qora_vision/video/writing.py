@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -54,7 +56,22 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
         raise ValueError(f"a GIF of {duration:.0f} s would be huge (the limit is {_GIF_SECONDS} s): use .mp4")
     path.open("xb").close()  # the system says what is wrong with the place, OpenCV would not
     with quiet():
-        write(path, frames, min(fps, _FASTEST))
+        if _is_safe(path):
+            write(path, frames, min(fps, _FASTEST))
+            return
+        with tempfile.TemporaryDirectory(prefix="qora-vision-") as folder:
+            plain = Path(folder) / f"video{path.suffix.lower()}"
+            write(plain, frames, min(fps, _FASTEST))
+            shutil.copyfile(plain, path)
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether OpenCV can be given this name: one that is no UTF-8 ends the process."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:

@@ -12,6 +12,7 @@ import numpy as np
 from qora_vision.errors import VideoError
 from qora_vision.video.decoders.base import Decoder, Frame
 from qora_vision.video.decoders.orientation import UPRIGHT, Orientation
+from qora_vision.video.encryption import is_encrypted_mp4
 from qora_vision.video.origins import Origin
 
 try:
@@ -29,7 +30,6 @@ _REENCODE = "ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p -an reencoded.mp4"
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _COVER = 0x400 | 0x800  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUMBNAILS
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
-_ENCRYPTED = {"encv", "drmi"}
 # Names of decoders that differ from their codec's.
 _CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
 
@@ -138,11 +138,10 @@ class PyavDecoder(Decoder):
                 f"{self._origin.label}: this build of FFmpeg (PyAV {av.__version__}) does not support the "
                 f"codec of the video; {self._again()}"
             )
-        if (context.codec_tag or "").strip("\0 ") in _ENCRYPTED:
-            raise VideoError(
-                f"{self._origin.label}: the video is encrypted; expected one without copy protection: "
-                "decrypt it with its key, or take another copy"
-            )
+        if "mp4" in self._container.format.name:
+            with self._origin.open() as file:
+                if is_encrypted_mp4(file):
+                    raise VideoError(self._encrypted())
         return chosen
 
     def _describe(self) -> None:
@@ -187,6 +186,8 @@ class PyavDecoder(Decoder):
             packet = None  # the file is damaged or cut off here
         if packet is not None and packet.size == 0:  # demux() says so at the end
             packet = None
+        if packet is not None and self._index < 0 and _is_encrypted(packet):
+            raise VideoError(self._encrypted())
         try:
             if packet is None:
                 self._ended = True
@@ -293,6 +294,12 @@ class PyavDecoder(Decoder):
     def _cannot_open(self) -> str:
         return why_not(self._origin, f"PyAV {av.__version__}")
 
+    def _encrypted(self) -> str:
+        return (
+            f"{self._origin.label}: the video is encrypted; expected one without copy protection: decrypt it "
+            "with its key, or take another copy"
+        )
+
     def _no_video(self, cover: bool) -> str:
         label = self._origin.label
         sound = [stream.codec_context for stream in self._container.streams.audio]
@@ -316,6 +323,11 @@ class PyavDecoder(Decoder):
             "the file is "
             "damaged, incomplete or encrypted; copy or download it again"
         )
+
+
+def _is_encrypted(packet: Any) -> bool:
+    """Whether a packet is encrypted; versions of PyAV that do not know say no."""
+    return hasattr(packet, "has_sidedata") and bool(packet.has_sidedata("encryption_info"))
 
 
 def _disposition(stream: Any) -> int:
