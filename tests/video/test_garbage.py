@@ -18,6 +18,7 @@ from qora_vision.video.decoders.orientation import Orientation
 FILES = DATA / "decoding"
 SMALL = Preprocessing(num_frames=8, resize=32, crop=(24, 24))
 DECODERS = ("pyav", "opencv")
+PQ_MEANS = [132.39, 149.63, 139.81]
 
 
 def frames_of(name: str, decoder: str | None = None) -> NDArray[np.uint8]:
@@ -154,3 +155,15 @@ def test_opencv_says_which_names_it_cannot_take(tmp_path: Path) -> None:
         VideoReader(tmp_path / "a%02d.mp4", decoder="opencv")
     with pytest.raises(VideoError, match="files only"):
         VideoReader(data, decoder="opencv")
+
+
+def test_high_dynamic_range_is_reduced_as_opencv_does() -> None:
+    """PQ with BT.2020's colours; what this frame is in OpenCV 5.0."""
+    import av
+
+    if int(av.__version__.partition(".")[0]) < 17:
+        with pytest.raises(VideoError, match=r"high dynamic range \(PQ\)"):
+            frames_of("pq.mp4")
+        return
+    means = frames_of("pq.mp4")[0].mean((0, 1))
+    np.testing.assert_allclose(means, PQ_MEANS, atol=0.5)

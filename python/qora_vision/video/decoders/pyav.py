@@ -50,6 +50,10 @@ _MATRIX_NAMES = {
     17: "YCgCo-R",
 }
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_HIGH_RANGE = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
+_BT2020_PRIMARIES = 9
+_VERSION = int(av.__version__.partition(".")[0])
+_FIRST_WITH_TONES = 17
 
 
 class _Named:
@@ -192,7 +196,7 @@ class PyavDecoder(Decoder):
             if packet is None:
                 self._ended = True
                 self._check_machine()
-                self._ready.extend(self._stream.codec_context.decode(None))
+                self._ready.extend(self._stream.decode(None))
             else:
                 self._ready.extend(packet.decode())
         except EOFError:
@@ -204,7 +208,7 @@ class PyavDecoder(Decoder):
         """Exact to the container's own tick."""
         if self._frame is None or self._frame.pts is None or not self.has_stamps:
             return None
-        base = self._frame.time_base
+        base = self._frame.time_base or self._stream.time_base
         return float(self._frame.pts * base) if base else None
 
     def orientation(self) -> Orientation:
@@ -270,10 +274,27 @@ class PyavDecoder(Decoder):
             )
         full = layout.name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
         return {
+            **self._tone(),
             "src_colorspace": matrix,
             "dst_colorspace": _BT601 if matrix != _BT601 else _BT709,
             "src_color_range": _FULL_RANGE if full else 0,
         }
+
+    def _tone(self) -> dict[str, int]:
+        """Arguments of `reformat` that bring high dynamic range and wide colours to those of BT.709."""
+        context = self._stream.codec_context
+        curve = int(getattr(self._frame, "color_trc", None) or context.color_trc or 0)
+        primaries = int(getattr(self._frame, "color_primaries", None) or context.color_primaries or 0)
+        if curve not in _HIGH_RANGE and primaries != _BT2020_PRIMARIES:
+            return {}
+        if _VERSION >= _FIRST_WITH_TONES:
+            return {"dst_color_trc": _BT709, "dst_color_primaries": _BT709}
+        if curve not in _HIGH_RANGE:
+            return {}
+        raise VideoError(
+            f"{self._origin.label}: the video has a high dynamic range ({_HIGH_RANGE[curve]}), which PyAV "
+            f"{av.__version__} cannot reduce: install av 17 or later, or export the video as BT.709"
+        )
 
     def close(self) -> None:
         """Let go of container and file."""
