@@ -60,7 +60,7 @@ if [ ! -e "$site/complete" ]; then
     python -m pip install --quiet --target "$site" --only-binary :all: --implementation cp \
         --python-version "${version#python}" --abi "cp3${version#python3.}" --abi abi3 --abi none \
         --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --platform any \
-        numpy opencv-python-headless safetensors tqdm pytest hypothesis
+        numpy av opencv-python-headless safetensors tqdm pytest hypothesis
     touch "$site/complete"
 fi
 

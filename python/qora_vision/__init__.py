@@ -28,6 +28,7 @@ from qora_vision.tasks.prediction import Prediction, Window
 from qora_vision.tasks.segments import join_windows
 from qora_vision.tasks.stream import stream
 from qora_vision.timeline.segment import Segment
+from qora_vision.video.decoders.survey import DecoderReport, list_decoders
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
 __version__: str
@@ -41,6 +42,7 @@ __all__ = [
     "ClipComparison",
     "Comparison",
     "Compute",
+    "DecoderReport",
     "DownloadError",
     "IsaError",
     "ModelCache",
@@ -65,6 +67,7 @@ __all__ = [
     "demo_clip",
     "join_windows",
     "list_bundled",
+    "list_decoders",
     "list_models",
     "load",
     "read_info",

@@ -238,7 +238,16 @@ def test_doctor(capsys) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     info = qora_vision.cpu_info()
-    for expected in ("FFMPEG", info["name"], info["isa"], qora_vision.__version__, np.__version__):
+    for expected in (
+        "PyAV",
+        "OpenCV",
+        "libavcodec",
+        "h264",
+        info["name"],
+        info["isa"],
+        qora_vision.__version__,
+        np.__version__,
+    ):
         assert expected in out
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

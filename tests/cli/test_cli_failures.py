@@ -213,3 +213,48 @@ def test_ctrl_c_while_libraries_load_has_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "qora-vision: interrupted\n")
     plain = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     assert plain.stdout == f"qora-vision {qora_vision.__version__}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names cannot be made on Windows")
+def test_a_name_that_is_no_utf8_is_read_and_written(tiny_bundled: Path, tmp_path: Path) -> None:
+    """OpenCV ends the process when it gets such a name."""
+    source = os.fsdecode(os.fsencode(tmp_path) + b"/vid\xe9o.mkv")
+    shutil.copy(CLIP, source)
+    result = run_script("classify", source, str(CLIP), "--model", str(tiny_bundled))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 12
+    for suffix in (b".mp4", b".gif"):
+        output = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9" + suffix)
+        result = run_script("demo", source, "--model", str(tiny_bundled), "-o", output)
+        assert result.returncode == 0, result.stderr
+        assert Path(output).stat().st_size > 1000
+
+
+def test_a_pipe_is_not_read_twice(capsys) -> None:
+    assert main(["demo", "-", "-o", "a.mp4"]) == 2
+    assert "cannot be read a second time" in capsys.readouterr().err
+
+
+# What a machine without libGL.so.1 makes of `import cv2`.
+NO_OPENCV = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n"
+
+
+def test_without_libgl_only_what_needs_opencv_fails(tmp_path: Path, frames: Path) -> None:
+    (tmp_path / "cv2.py").write_text(NO_OPENCV, encoding="utf-8")
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    options = {"env": {**os.environ, "PYTHONPATH": places}}
+    assert run_script("--help", **options).returncode == 0
+    assert run_script("classify", str(CLIP), **options).returncode == 0
+    for line in ("doctor", f"classify {frames}", f"demo {CLIP} -o {tmp_path}/a.mp4"):
+        result = run_script(*line.split(), **options)
+        assert result.returncode == 1, line
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("qora-vision: error: ") and "Traceback" not in result.stderr
+        assert "libgl1 and libglib2.0-0" in last and "opencv-python-headless" in last
+
+
+def test_importing_the_package_loads_no_decoder() -> None:
+    code = "import sys, qora_vision; from qora_vision.cli.app import build_parser; build_parser(); "
+    code += "print([name for name in ('av', 'cv2') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

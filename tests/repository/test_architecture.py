@@ -29,7 +29,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "loading": {"models", "nn", "weights", "video", "engine", "files", "errors"},
     "timeline": {"errors"},
     "tasks": {"loading", "timeline", "models", "weights", "video", "nn", "engine", "files", "errors"},
-    "": {"tasks", "timeline", "loading", "weights", "engine", "errors"},
+    "": {"tasks", "timeline", "loading", "weights", "video", "engine", "errors"},
     "cli": {""},
 }
 

@@ -227,7 +227,7 @@ def test_options_that_do_not_exist(
         (np.zeros((0, 16, 16, 3), np.uint8), "no frames"),
         ([], "no frames"),
         (7, "cannot read frames from int"),
-        (DATA / "av1_video.mkv", "av1_video"),
+        (DATA / "README.md", "README"),
     ],
     ids=str,
 )

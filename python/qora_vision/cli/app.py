@@ -24,6 +24,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 environment:
   QORA_VISION_MODEL        model of `classify` when --model is not given, in place of camera-motion
+  QORA_VISION_DECODER      what decodes videos: pyav (the default) or opencv
   QORA_VISION_CACHE        directory of converted models of the hub
   QORA_VISION_ISA          instruction set to use (`qora-vision doctor` lists them)
   QORA_VISION_NUM_THREADS  threads to use when --threads is not given

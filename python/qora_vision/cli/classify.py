@@ -58,7 +58,12 @@ def add_parser(verbs: Verbs) -> None:
         description=DESCRIPTION,
         epilog=EPILOG,
     )
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="video file, or folder of images")
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="video file, folder of images, address of a video, or - for one on stdin",
+    )
     parser.add_argument(
         "--model",
         metavar="M",

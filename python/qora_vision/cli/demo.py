@@ -10,9 +10,11 @@ from typing import Any
 import qora_vision
 from qora_vision.cli.options import (
     DEFAULT_MODEL,
+    UsageError,
     Verbs,
     add_json_option,
     default_model,
+    is_pipe,
     new_parser,
     positive_float,
     positive_int,
@@ -85,6 +87,11 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify window by window, print segments as they end, then write the copy."""
+    if arguments.output and arguments.video and is_pipe(arguments.video):
+        raise UsageError(
+            f"{arguments.video} is a pipe, which cannot be read a second time for --output: "
+            "save the video to a file"
+        )
     clip = qora_vision.demo_clip()
     source = arguments.video or str(clip.path)
     bundled = arguments.video is None

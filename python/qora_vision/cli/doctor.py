@@ -8,15 +8,13 @@ import os
 import platform
 from typing import Any
 
-import cv2
-
 import qora_vision
 from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, print_error, print_fields, print_json
 
 DESCRIPTION = """\
 Show the CPU, the instruction sets that the engine found and the one it chose,
-threads, versions, and what OpenCV can decode video with. Something wrong is
+threads, versions, and what each decoder of videos decodes. Something wrong is
 reported on stderr, and the exit status is then 1.
 """
 
@@ -29,8 +27,14 @@ examples:
 Please paste its output into a bug report.
 """
 
-PACKAGES = ("numpy", "opencv-python", "safetensors", "tqdm", "huggingface_hub")
-ENVIRONMENT = ("QORA_VISION_ISA", "QORA_VISION_NUM_THREADS", "QORA_VISION_MODEL", "OMP_NUM_THREADS")
+PACKAGES = ("numpy", "av", "safetensors", "tqdm", "huggingface_hub")
+ENVIRONMENT = (
+    "QORA_VISION_DECODER",
+    "QORA_VISION_ISA",
+    "QORA_VISION_NUM_THREADS",
+    "QORA_VISION_MODEL",
+    "OMP_NUM_THREADS",
+)
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -46,16 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, print, and fail if something is wrong."""
     problems: list[str] = []
     cpu = _cpu(problems)
-    backends = [
-        cv2.videoio_registry.getBackendName(each) for each in cv2.videoio_registry.getStreamBackends()
-    ]
-    if "FFMPEG" not in backends:
-        problems.append("this build of OpenCV has no FFmpeg and reads few videos: pip install opencv-python")
+    decoders = qora_vision.list_decoders()
+    problems += [f"{decoder.name}: {decoder.problem}" for decoder in decoders if decoder.problem]
     report: dict[str, Any] = {
         "cpu": cpu,
         "platform": platform.platform(),
         "versions": _versions(),
-        "video_backends": backends,
+        "decoders": [decoder.to_dict() for decoder in decoders],
         "bundled_models": [model.name for model in qora_vision.list_bundled()],
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "problems": problems,
@@ -89,6 +90,15 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _decoder(decoder: dict[str, Any]) -> str:
+    """One line: name, version, codecs."""
+    note = " (default)" if decoder["default"] else ""
+    if decoder["problem"]:
+        return f"{decoder['name']}{note}: cannot be used"
+    codecs = " ".join(decoder["codecs"]) or "no codec that was tried"
+    return f"{decoder['name']}{note}, {decoder['version']}: {codecs}"
+
+
 def _print(report: dict[str, Any]) -> None:
     """Print the report for people."""
     cpu = report["cpu"]
@@ -104,7 +114,7 @@ def _print(report: dict[str, Any]) -> None:
     fields += [
         ("Platform", report["platform"]),
         ("Versions", "\n".join(f"{name} {version}" for name, version in report["versions"].items())),
-        ("Video backends", ", ".join(report["video_backends"]) or "none"),
+        ("Decoders", "\n".join(_decoder(each) for each in report["decoders"])),
         ("Bundled models", ", ".join(report["bundled_models"]) or "none"),
     ]
     if report["environment"]:

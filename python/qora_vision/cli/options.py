@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TypeAlias, get_args
 
 import qora_vision
@@ -71,6 +72,11 @@ def default_model() -> str:
             "(`qora-vision convert` writes one), a checkpoint directory, or OWNER/NAME on Hugging Face"
         )
     return DEFAULT_MODEL
+
+
+def is_pipe(source: str) -> bool:
+    """Whether a source is standard input or a pipe, which can be read once."""
+    return source == "-" or Path(source).is_fifo()
 
 
 def positive_int(text: str) -> int:

@@ -45,7 +45,7 @@ def add_parser(verbs: Verbs) -> None:
     clip.add_argument(
         "--frames", metavar="DIR", type=Path, help="folder of JPEG or PNG images, in natural order"
     )
-    clip.add_argument("--video", metavar="FILE", type=Path, help="video file, decoded by OpenCV")
+    clip.add_argument("--video", metavar="FILE", type=Path, help="video file")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model-path", metavar="DIR", type=Path, help="Hugging Face checkpoint of a ViViT")
     model.add_argument("--load", metavar="FILE", type=Path, help=".qora-vision file, from --save or convert")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qora_vision.files.atomic import replace_path
 from qora_vision.timeline.segment import Segment
 from qora_vision.video import Clock, as_frames
-from qora_vision.video._opencv import cv2
+from qora_vision.video._opencv import load_opencv
 from qora_vision.video.writing import WRITERS, write_frames
 
 Frame = NDArray[np.uint8]
@@ -77,7 +77,7 @@ def annotate(
     if isinstance(source, str | os.PathLike) and target.exists() and target.samefile(source):
         raise ValueError(f"{target} is the video itself: give the annotated copy another name")
     opened = as_frames(source)
-    clock = Clock(1 / (opened.fps or fps or 25.0))
+    clock = Clock(1 / (opened.rate(fps) or 25.0))
     painter = _Painter(segments)
     total = opened.promised_frames
 
@@ -125,6 +125,7 @@ class _Painter:
 
     def _write(self, area: Frame, segment: Segment) -> None:
         """Write label and score as large as they fit."""
+        cv2 = load_opencv()
         text = f"{segment.label}  {100 * segment.score:.0f} %"
         font, (height, width) = cv2.FONT_HERSHEY_SIMPLEX, area.shape[:2]
         (text_width, text_height), below = cv2.getTextSize(text, font, 1.0, 1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.frames import Frames
 from qora_vision.tasks.prediction import Classes, Prediction
+from qora_vision.video import as_frames
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,10 @@ def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top
     ranked_a.check_top_k(top_k)
     results = []
     for clip in clips:
-        pixels = a.preprocess(clip)
+        source: Any = as_frames(clip)  # once, for a pipe cannot be read again
+        pixels = a.preprocess(source)
         ours = a.forward(pixels)[0]
-        theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(clip))[0][order]
+        theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(source))[0][order]
         results.append(ClipComparison(_ranked(ranked_a, ours, top_k), _ranked(ranked_b, theirs, top_k)))
     if not results:
         raise ValueError("there are no clips to compare on")

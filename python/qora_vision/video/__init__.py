@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from qora_vision.video.clips import load_clips
+from qora_vision.video.clock import Clock
 from qora_vision.video.decode import VideoInfo, VideoReader
 from qora_vision.video.images import list_images, read_frames_dir, read_image
 from qora_vision.video.preprocess import Preprocessing
 from qora_vision.video.sampling import dense_indices, temporal_view_indices, uniform_indices, view_indices
 from qora_vision.video.sources import FrameSource, as_frames
-from qora_vision.video.windows import ClipWindow, Clock, SlidingWindow, iter_windows
+from qora_vision.video.windows import ClipWindow, SlidingWindow, iter_windows
 
 __all__ = [
     "ClipWindow",

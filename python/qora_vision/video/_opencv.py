@@ -1,4 +1,7 @@
-"""OpenCV, imported once and kept quiet.
+"""OpenCV, imported when it is first needed, and kept quiet.
+
+It reads and writes pictures, writes videos and draws; files are decoded without it. So a machine on which
+OpenCV cannot be loaded still classifies videos, and only what needs OpenCV says what to install.
 
 FFmpeg reports every damaged packet on the terminal, and OpenCV every file that it cannot open. The package
 turns what matters into exceptions, so both are silenced: FFmpeg by an environment variable that OpenCV reads
@@ -12,24 +15,57 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from qora_vision.errors import VideoError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 
-import cv2
-
+# Why the first attempt to import OpenCV failed: later ones would get another reason.
+_failure = ""
 _lock = threading.Lock()
 _depth = 0
 _level_outside = 0
+
+
+def load_opencv() -> Any:
+    """Return the module cv2, of whichever build is installed (plain, headless, contrib).
+
+    Raises
+    ------
+    VideoError
+        If it cannot be imported; the message says what to install.
+    """
+    global _failure
+    if _failure:
+        raise VideoError(_failure)
+    try:
+        import cv2
+    except ImportError as error:
+        reason = str(error).splitlines()[0] if str(error) else "no reason given"
+        if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
+            todo = "pip install opencv-python-headless"
+        else:
+            todo = (
+                "install the system's packages libgl1 and libglib2.0-0, or replace opencv-python by "
+                "opencv-python-headless, which needs neither"
+            )
+        _failure = f"OpenCV cannot be loaded ({reason}): {todo}"
+        raise VideoError(_failure) from None
+    return cv2
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence OpenCV's log inside the block; may be nested and used by several threads at once."""
     global _depth, _level_outside
+    cv2 = load_opencv()
+    # Up to 4.12 the functions lie in cv2 itself, from 5.0 on in cv2.utils.logging alone; 4.13 has both.
+    log = getattr(cv2.utils, "logging", cv2)
     with _lock:
         if _depth == 0:
-            _level_outside = cv2.utils.logging.getLogLevel()
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            _level_outside = log.getLogLevel()
+            log.setLogLevel(0)  # LOG_LEVEL_SILENT
         _depth += 1
     try:
         yield
@@ -37,7 +73,7 @@ def quiet() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if _depth == 0:
-                cv2.utils.logging.setLogLevel(_level_outside)
+                log.setLogLevel(_level_outside)
 
 
-__all__ = ["cv2", "quiet"]
+__all__ = ["load_opencv", "quiet"]

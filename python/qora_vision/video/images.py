@@ -10,9 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video._opencv import cv2, quiet
+from qora_vision.video._opencv import load_opencv, quiet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".wmv",
+    ".flv",
+    ".3gp",
+)
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -43,12 +57,20 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
     if not images:
+        videos = sorted(path.name for path in directory.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        if videos:
+            raise VideoError(
+                f"{directory} is a folder of videos ({videos[0]} and so on); expected a video "
+                "file or a folder of "
+                f"images: pass the videos one by one, `classify {directory}/*{Path(videos[0]).suffix}`"
+            )
         raise VideoError(f"no images in {directory}: expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     return sorted(images, key=lambda path: (natural_key(path.name), path.name))
 
 
 def read_bgr(path: Path) -> NDArray[np.uint8]:
     """Decode one image to (H, W, 3) uint8 in OpenCV's order, BGR; see `read_image`."""
+    cv2 = load_opencv()
     data = path.read_bytes()
     image = None
     if data:

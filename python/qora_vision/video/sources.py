@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
 from qora_vision.video.decode import VideoReader
-from qora_vision.video.images import list_images, read_bgr
+from qora_vision.video.images import IMAGE_SUFFIXES, list_images, read_bgr
+from qora_vision.video.origins import CAMERA_HINT, find_origin, is_capture, is_video_object
 from qora_vision.video.sampling import validate_indices
 
 T = TypeVar("T")
@@ -56,48 +57,68 @@ class FrameSource(ABC):
         return None
 
     @property
+    def has_stamps(self) -> bool:
+        """Whether frames carry time stamps."""
+        return False
+
+    def rate(self, chosen: float | None) -> float | None:
+        """Frames per second, where the caller may choose one for what carries no time stamps."""
+        return (self.fps or chosen) if self.has_stamps else (chosen or self.fps)
+
+    @property
     @abstractmethod
     def promised_frames(self) -> int | None:
         """How many frames there seem to be; good for a progress bar and no more. None: nobody knows."""
 
 
 class VideoFile(FrameSource):
-    """A video file; see `VideoReader.select` for what a selection costs."""
+    """A video; see `VideoReader` for what it may be, and `VideoReader.select` for what a selection costs."""
 
     channel_order: ChannelOrder = "bgr"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        VideoReader(self.path).close()  # what cannot be opened is reported here, before any work
+    def __init__(self, path: Any, *, decoder: str | None = None) -> None:
+        self._origin = find_origin(path)
+        self._decoder = decoder
+        # What cannot be opened is reported here, before any work.
+        with self._reader() as reader:
+            self.path = reader.path
+            self._fps, self._has_stamps = reader.fps, reader.has_stamps
+            self._promised = reader.promised_frames
+
+    def _reader(self) -> VideoReader:
+        return VideoReader(self._origin, decoder=self._decoder)
 
     def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
         """Decode up to the last wanted frame."""
-        with VideoReader(self.path) as reader:
+        with self._reader() as reader:
             return reader.pick(indices, transform)
 
     def select(
         self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
     ) -> tuple[int, dict[int, T]]:
         """Decode the clip once, twice if its container lies about the number of frames."""
-        with VideoReader(self.path) as reader:
+        with self._reader() as reader:
             return reader.select(choose, transform)
 
     def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
         """Decode the clip once, keeping nothing."""
-        with VideoReader(self.path) as reader:
+        with self._reader() as reader:
             yield from reader.stream(transform)
 
     @property
     def fps(self) -> float | None:
-        """As the container says."""
-        with VideoReader(self.path) as reader:
-            return reader.fps
+        """As the file says."""
+        return self._fps
+
+    @property
+    def has_stamps(self) -> bool:
+        """All but raw streams have them."""
+        return self._has_stamps
 
     @property
     def promised_frames(self) -> int | None:
         """As the container says, right or wrong."""
-        with VideoReader(self.path) as reader:
-            return reader.promised_frames
+        return self._promised
 
 
 class _Counted(FrameSource):
@@ -128,12 +149,13 @@ class _Counted(FrameSource):
 
 
 class ImageFolder(_Counted):
-    """A folder of images in natural order; only the chosen files are read. Sizes may differ."""
+    """A folder of images in natural order, or one image; only the chosen files are read. Sizes may differ."""
 
     channel_order: ChannelOrder = "bgr"
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.paths = list_images(folder)
+        path = Path(folder)
+        self.paths = [path] if path.is_file() else list_images(path)
 
     def _total(self) -> int:
         return len(self.paths)
@@ -166,6 +188,12 @@ def check_frame(frame: Any, name: str = "the frame") -> Frame:
     VideoError
         With the shape and dtype found, and a hint for the usual mistakes.
     """
+    if isinstance(frame, str | bytes | os.PathLike):
+        raise VideoError(
+            f"{name} is a name ({os.fsdecode(frame)!r:.80}), not a picture: pass the folder of "
+            "the images, read them "
+            "with read_image, or pass the videos one by one"
+        )
     array = np.asarray(frame)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0:
         return array
@@ -208,17 +236,25 @@ def check_clip(frames: NDArray[Any]) -> Frame:
     return frames
 
 
-def as_frames(source: Any, channel_order: ChannelOrder = "rgb") -> FrameSource:
+def _is_picture(path: Path) -> bool:
+    """Whether this is a folder, of images it is hoped, or one image."""
+    return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+
+
+def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str | None = None) -> FrameSource:
     """Give uniform access to frames.
 
     Parameters
     ----------
     source
-        The path of a video file or of a folder of images, a (T, H, W, 3) uint8 array, or an iterable of
-        (H, W, 3) uint8 frames of any sizes. An iterable is read to its end and its frames are held: how many
-        there are decides which are used. A `FrameSource` is returned as it is.
+        The path of a video file, of a folder of images or of one image, `-` for a video on standard input,
+        its address (http, https), its bytes or a file object opened in binary; a (T, H, W, 3) uint8 array, or
+        an iterable of (H, W, 3) uint8 frames of any sizes. An iterable is read to its end and its frames are
+        held: how many there are decides which are used. A `FrameSource` is returned as it is.
     channel_order
         "rgb" or "bgr" (what cv2 reads): of arrays and iterables. Files know their own.
+    decoder
+        Of videos: "pyav" or "opencv"; None: what QORA_VISION_DECODER names in the environment, else "pyav".
 
     Raises
     ------
@@ -233,12 +269,12 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb") -> FrameSource:
         raise ValueError(f'channel_order must be "rgb" or "bgr", got {channel_order!r}')
     if isinstance(source, FrameSource):
         return source
-    if isinstance(source, bytes):
-        raise VideoError(
-            "got bytes; expected a path, an array of shape (T, H, W, 3) or an iterable of frames"
-        )
-    if isinstance(source, (str, os.PathLike)):
-        return ImageFolder(source) if Path(source).is_dir() else VideoFile(source)
+    if isinstance(source, int) and not isinstance(source, bool):
+        raise VideoError(f"cannot read frames from int; if camera {source} was meant: {CAMERA_HINT}")
+    if is_capture(source) or is_video_object(source):
+        if isinstance(source, str | os.PathLike) and os.fspath(source) and _is_picture(Path(source)):
+            return ImageFolder(source)
+        return VideoFile(source, decoder=decoder)
     if isinstance(source, np.ndarray):
         return FrameList(check_clip(source), channel_order)
     try:

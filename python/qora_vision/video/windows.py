@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
+from qora_vision.video.clock import Clock
+from qora_vision.video.origins import is_capture, is_video_object
 from qora_vision.video.preprocess import Preprocessing, common_size
 from qora_vision.video.sampling import uniform_indices
 from qora_vision.video.sources import ChannelOrder, Frame, FrameSource, as_frames, check_frame
@@ -134,7 +135,8 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     window
         Fresh; its channel order is that of arrays and iterables, files know their own.
     fps
-        Frames per second of what carries no time stamps: folders, arrays, iterables. None: 25.
+        Frames per second of what carries no time stamps: folders, arrays, iterables, raw streams (.h264).
+        None: what a raw stream says itself, or else 25.
 
     Raises
     ------
@@ -143,12 +145,13 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")
-    if isinstance(source, Iterable) and not isinstance(source, str | bytes | np.ndarray | os.PathLike):
+    whole = isinstance(source, np.ndarray) or is_video_object(source) or is_capture(source)
+    if isinstance(source, Iterable) and not whole:
         window.frame_seconds = 1 / (fps or DEFAULT_FPS)
         return _from_iterable(source, window, window.frame_seconds)
     opened = as_frames(source, window.channel_order)
     window.channel_order = opened.channel_order
-    window.frame_seconds = 1 / (opened.fps or fps or DEFAULT_FPS)
+    window.frame_seconds = 1 / (opened.rate(fps) or DEFAULT_FPS)
     return _from_source(opened, window, window.frame_seconds)
 
 
@@ -174,24 +177,3 @@ def _from_iterable(frames: Iterable[object], window: SlidingWindow, nominal: flo
     last = window.finish()
     if last is not None:
         yield last
-
-
-class Clock:
-    """Makes times that start at 0 and rise, of stamps that may be absent or absurd."""
-
-    def __init__(self, nominal: float) -> None:
-        self.nominal = nominal
-        self._offset: float | None = None
-        self._last = -nominal
-
-    def tick(self, stamp: float | None) -> float:
-        """Return the seconds of the next frame."""
-        expected = self._last + self.nominal
-        seconds = expected
-        if stamp is not None and math.isfinite(stamp):
-            if self._offset is None:
-                self._offset = stamp - expected
-            if stamp - self._offset > self._last:
-                seconds = stamp - self._offset
-        self._last = seconds
-        return seconds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video._opencv import cv2, quiet
+from qora_vision.video._opencv import load_opencv, quiet
 from qora_vision.video.decode import VideoReader
 
 Frame = NDArray[np.uint8]
@@ -54,11 +56,27 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
         raise ValueError(f"a GIF of {duration:.0f} s would be huge (the limit is {_GIF_SECONDS} s): use .mp4")
     path.open("xb").close()  # the system says what is wrong with the place, OpenCV would not
     with quiet():
-        write(path, frames, min(fps, _FASTEST))
+        if _is_safe(path):
+            write(path, frames, min(fps, _FASTEST))
+            return
+        with tempfile.TemporaryDirectory(prefix="qora-vision-") as folder:
+            plain = Path(folder) / f"video{path.suffix.lower()}"
+            write(plain, frames, min(fps, _FASTEST))
+            shutil.copyfile(plain, path)
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether OpenCV can be given this name: one that is no UTF-8 ends the process."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:
     """Repeat and drop frames so that they come at a constant rate; give them one even size."""
+    cv2 = load_opencv()
     size: tuple[int, int] | None = None
     written = 0
     for seconds, frame in frames:
@@ -78,6 +96,7 @@ def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:
 
 def _write_with(codec: str) -> Callable[[Path, TimedFrames, float], None]:
     def write(path: Path, frames: TimedFrames, fps: float) -> None:
+        cv2 = load_opencv()
         writer = cv2.VideoWriter()
         written = 0
         try:
@@ -111,6 +130,7 @@ def _check_written(path: Path, written: int) -> None:
 
 
 def _write_gif(path: Path, frames: TimedFrames, fps: float) -> None:
+    cv2 = load_opencv()
     if not hasattr(cv2, "imwriteanimation") or not cv2.haveImageWriter(path.name):
         raise VideoError(
             f"OpenCV {cv2.__version__} cannot write GIF: install opencv-python 4.12 or later, or use .mp4"

@@ -1,0 +1,371 @@
+"""Decoding with PyAV, that is with FFmpeg's libraries."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from qora_vision.errors import VideoError
+from qora_vision.video.decoders.base import Decoder, Frame
+from qora_vision.video.decoders.orientation import UPRIGHT, Orientation
+from qora_vision.video.encryption import is_encrypted_mp4
+from qora_vision.video.origins import Origin
+
+try:
+    # Its types differ from version to version, so that none would fit them all.
+    av: Any = importlib.import_module("av")
+    _reformatters: Any = importlib.import_module("av.video.reformatter")
+except ImportError as problem:
+    raise VideoError(f"PyAV cannot be loaded ({problem}): pip install av") from None
+
+av.logging.set_level(None)  # what matters becomes an exception
+
+_LARGEST_COUNT = 2**31
+_BUFFER = 1 << 17
+_REENCODE = "ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p -an reencoded.mp4"
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
+_COVER = 0x400 | 0x800  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUMBNAILS
+_DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
+# Names of decoders that differ from their codec's.
+_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
+
+# FFmpeg's numbers of the colour matrices that it converts (AVCOL_SPC_*), and swscale's numbers of them.
+# Unspecified and reserved ones are BT.601, as FFmpeg has it.
+_BT601, _BT709 = 5, 1
+_MATRICES = {1: 1, 2: _BT601, 3: _BT601, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9}
+_MATRIX_NAMES = {
+    0: "RGB (of a picture that is none)",
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    12: "chroma-derived",
+    13: "chroma-derived with constant luminance",
+    14: "ICtCp",
+    15: "IPT",
+    16: "YCgCo-R",
+    17: "YCgCo-R",
+}
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_HIGH_RANGE = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
+_BT2020_PRIMARIES = 9
+_VERSION = int(av.__version__.partition(".")[0])
+_FIRST_WITH_TONES = 17
+
+
+class _Named:
+    """A file object for PyAV, under a name that FFmpeg cannot take for a pattern or a protocol.
+
+    FFmpeg takes a failure to read for the end of the file; so failures are remembered here.
+    """
+
+    def __init__(self, file: Any, suffix: str) -> None:
+        self.name = f"video{suffix}"
+        self.tell = file.tell
+        self.failure: OSError | None = None
+        self._read, self._seek = file.read, file.seek
+
+    def read(self, size: int) -> bytes:
+        try:
+            return bytes(self._read(size))
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return int(self._seek(offset, whence))
+        except (OSError, ValueError):
+            return -1  # a damaged file sends FFmpeg to places before its start
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+
+class PyavDecoder(Decoder):
+    """See `Decoder`; `origin` is opened anew for each."""
+
+    def __init__(self, origin: Origin, threads: int = 1) -> None:
+        self._origin = origin
+        self._frame: Any = None
+        self._ready: deque[Any] = deque()
+        self._index = -1
+        self._ended = False
+        self._container: Any = None
+        self._reformatter = _reformatters.VideoReformatter()
+        self._file = origin.open()
+        self._named = _Named(self._file, origin.suffix)
+        try:
+            self._container = self._open_container()
+            self._stream = self._find_stream()
+            self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = threads
+            self._describe()
+            self._packets = self._container.demux(self._stream)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_container(self) -> Any:
+        try:
+            return av.open(self._named, mode="r", metadata_errors="replace", buffer_size=_BUFFER)
+        except av.error.FFmpegError as error:
+            self._check_machine(error)
+            raise VideoError(self._cannot_open()) from None
+
+    def _check_machine(self, error: Exception | None = None) -> None:
+        """Raise what says something about the machine, not about the video."""
+        if isinstance(error, MemoryError):
+            raise MemoryError(f"{self._origin.label}: out of memory while decoding") from None
+        if self._named.failure is not None:
+            raise self._named.failure
+
+    def _find_stream(self) -> Any:
+        streams = list(self._container.streams.video)
+        moving = [stream for stream in streams if not _disposition(stream) & _COVER]
+        if not moving:
+            raise VideoError(self._no_video(bool(streams)))
+        # The one that the file marks as its default, else the first.
+        chosen = next((stream for stream in moving if _disposition(stream) & _DEFAULT), moving[0])
+        context = chosen.codec_context
+        if context is None:
+            raise VideoError(
+                f"{self._origin.label}: this build of FFmpeg (PyAV {av.__version__}) does not support the "
+                f"codec of the video; {self._again()}"
+            )
+        if "mp4" in self._container.format.name:
+            with self._origin.open() as file:
+                if is_encrypted_mp4(file):
+                    raise VideoError(self._encrypted())
+        return chosen
+
+    def _describe(self) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        self.codec = _CODECS.get(context.name, context.name)
+        self.has_stamps = not int(self._container.format.flags) & _NO_TIMESTAMPS
+        # A raw stream has the rate that the codec itself states; that of the container is invented.
+        stated = stream.average_rate or stream.guessed_rate
+        rate = stated if self.has_stamps else context.framerate
+        self.fps = float(rate) if rate and math.isfinite(rate) and rate > 0 else None
+        self._tick = float(stream.time_base) if stream.time_base else None
+        self.promised_frames = self._count_hint()
+
+    def _count_hint(self) -> int | None:
+        count = float(self._stream.frames or 0)
+        if count < 1 and self.fps and self.has_stamps:
+            seconds = 0.0
+            if self._container.duration:
+                seconds = self._container.duration / 1e6
+            elif self._stream.duration and self._tick:
+                seconds = self._stream.duration * self._tick
+            count = math.floor(seconds * self.fps + 0.5)
+        return int(count) if 1 <= count < _LARGEST_COUNT else None
+
+    def grab(self) -> bool:
+        """Decode the next frame; what cannot be decoded is left out."""
+        while not self._ready:
+            if self._ended:
+                self._frame = None
+                return False
+            self._feed()
+        self._frame = self._ready.popleft()
+        self._index += 1
+        return True
+
+    def _feed(self) -> None:
+        """Decode one packet."""
+        try:
+            packet = next(self._packets, None)
+        except av.error.FFmpegError as error:
+            self._check_machine(error)
+            packet = None  # the file is damaged or cut off here
+        if packet is not None and packet.size == 0:  # demux() says so at the end
+            packet = None
+        if packet is not None and self._index < 0 and _is_encrypted(packet):
+            raise VideoError(self._encrypted())
+        try:
+            if packet is None:
+                self._ended = True
+                self._check_machine()
+                self._ready.extend(self._stream.decode(None))
+            else:
+                self._ready.extend(packet.decode())
+        except EOFError:
+            pass
+        except av.error.FFmpegError as error:
+            self._check_machine(error)
+
+    def seconds(self) -> float | None:
+        """Exact to the container's own tick."""
+        if self._frame is None or self._frame.pts is None or not self.has_stamps:
+            return None
+        base = self._frame.time_base or self._stream.time_base
+        return float(self._frame.pts * base) if base else None
+
+    def orientation(self) -> Orientation:
+        """As the display matrix says."""
+        for data in self._frame.side_data:
+            if data.type.name == "DISPLAYMATRIX":
+                return Orientation.from_matrix(bytes(data))
+        return UPRIGHT
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether the frame that was grabbed last consists of two fields."""
+        return bool(self._frame.interlaced_frame)
+
+    def check_colours(self) -> None:
+        """Raise VideoError if the frame that was grabbed last has a matrix that FFmpeg does not convert."""
+        self._colours()
+
+    @property
+    def is_bt601(self) -> bool:
+        """Whether the frame that was grabbed last has BT.601's matrix, by its tag or for want of one."""
+        return self._colours().get("src_colorspace", _BT601) == _BT601
+
+    def retrieve(self, buffer: Frame | None = None) -> Frame:
+        """Convert by the frame's own colour tags; both fields of an interlaced frame are woven together."""
+        frame = self._frame
+        try:
+            picture = self._reformatter.reformat(
+                frame, format="bgr24", interpolation="BICUBIC", **self._colours()
+            )
+        except av.error.FFmpegError as error:
+            raise VideoError(
+                f"{self._origin.label}: frame {self._index} decodes but cannot be converted from "
+                f"{frame.format.name} to 8-bit colour ({error.strerror}); {self._again()}"
+            ) from None
+        plane = picture.planes[0]
+        rows = np.frombuffer(plane, np.uint8)[: plane.line_size * picture.height]
+        rows = rows.reshape(picture.height, plane.line_size)[:, : 3 * picture.width]
+        pixels = np.lib.stride_tricks.as_strided(
+            rows, (picture.height, picture.width, 3), (plane.line_size, 3, 1), writeable=False
+        )
+        return self.orientation().apply(pixels, buffer)
+
+    def _colours(self) -> dict[str, int]:
+        """Arguments of `reformat` that mean the same in every version of PyAV.
+
+        Before version 17 it looks at them only where source and destination differ, and takes any range but 0
+        for the full one. Of RGB pictures the destination's matrix means nothing.
+        """
+        frame = self._frame
+        layout = frame.format
+        if layout.is_rgb or layout.has_palette:
+            return {}
+        matrix = _MATRICES.get(int(frame.colorspace))
+        if len(layout.components) < 3:  # grey has a range, but no colours
+            matrix = matrix or _BT601
+        if matrix is None:
+            number = int(frame.colorspace)
+            raise VideoError(
+                f"{self._origin.label}: frame {self._index} has the colour matrix "
+                f"{_MATRIX_NAMES.get(number, f'number {number}')}, which FFmpeg does not convert; expected "
+                "BT.601, BT.709 or BT.2020: export the video as BT.709 with the program that made it"
+            )
+        full = layout.name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
+        return {
+            **self._tone(),
+            "src_colorspace": matrix,
+            "dst_colorspace": _BT601 if matrix != _BT601 else _BT709,
+            "src_color_range": _FULL_RANGE if full else 0,
+        }
+
+    def _tone(self) -> dict[str, int]:
+        """Arguments of `reformat` that bring high dynamic range and wide colours to those of BT.709."""
+        context = self._stream.codec_context
+        curve = int(getattr(self._frame, "color_trc", None) or context.color_trc or 0)
+        primaries = int(getattr(self._frame, "color_primaries", None) or context.color_primaries or 0)
+        if curve not in _HIGH_RANGE and primaries != _BT2020_PRIMARIES:
+            return {}
+        if _VERSION >= _FIRST_WITH_TONES:
+            return {"dst_color_trc": _BT709, "dst_color_primaries": _BT709}
+        if curve not in _HIGH_RANGE:
+            return {}
+        raise VideoError(
+            f"{self._origin.label}: the video has a high dynamic range ({_HIGH_RANGE[curve]}), which PyAV "
+            f"{av.__version__} cannot reduce: install av 17 or later, or export the video as BT.709"
+        )
+
+    def close(self) -> None:
+        """Let go of container and file."""
+        self._ready.clear()
+        self._frame = None
+        self._packets = iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        self._file.close()
+
+    # --- what to say ---------------------------------------------------------------------------------
+
+    def _again(self) -> str:
+        name = self._origin.path.name if self._origin.path else "VIDEO"
+        return f"re-encode it: {_REENCODE.format(name=name)}"
+
+    def _cannot_open(self) -> str:
+        return why_not(self._origin, f"PyAV {av.__version__}")
+
+    def _encrypted(self) -> str:
+        return (
+            f"{self._origin.label}: the video is encrypted; expected one without copy protection: decrypt it "
+            "with its key, or take another copy"
+        )
+
+    def _no_video(self, cover: bool) -> str:
+        label = self._origin.label
+        sound = [stream.codec_context for stream in self._container.streams.audio]
+        names = ", ".join(sorted({context.name for context in sound if context is not None}))
+        if cover:
+            return (
+                f"{label}: no video, only {'sound and ' if sound else ''}a cover picture; a video file was "
+                "expected"
+            )
+        if sound:
+            return f"{label}: holds sound only ({names or 'of an unknown codec'}); a video file was expected"
+        return (
+            f"{label}: holds no video stream; the file is damaged, incomplete or of another kind: "
+            "copy or download it again"
+        )
+
+    def no_frames(self) -> str:
+        """Say why not one frame decodes."""
+        return (
+            f"{self._origin.label}: the header promises {self.codec} video, but no frame decodes: "
+            "the file is "
+            "damaged, incomplete or encrypted; copy or download it again"
+        )
+
+
+def _is_encrypted(packet: Any) -> bool:
+    """Whether a packet is encrypted; versions of PyAV that do not know say no."""
+    return hasattr(packet, "has_sidedata") and bool(packet.has_sidedata("encryption_info"))
+
+
+def _disposition(stream: Any) -> int:
+    value = stream.disposition
+    return int(getattr(value, "value", value) or 0)
+
+
+def why_not(origin: Origin, decoder: str) -> str:
+    """Say what a file that no decoder opens looks like, and what to do."""
+    head = origin.head(64)
+    if not head:
+        return f"{origin.label} is empty (0 bytes): a video file was expected"
+    if head.startswith(b"version https://git-lfs"):
+        return f"{origin.label} is a Git LFS pointer, not the video itself: fetch it with `git lfs pull`"
+    name = origin.path.name if origin.path else "VIDEO"
+    return (
+        f"cannot open {origin.label} as a video: {decoder} does not read this container, or it is damaged or "
+        "cut off (an MP4 that lost the index at its end cannot be opened); check the file or re-encode the "
+        f"original: {_REENCODE.format(name=name)}"
+    )

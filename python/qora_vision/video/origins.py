@@ -1,0 +1,271 @@
+"""Where the bytes of a video come from: a file, a pipe, an address, bytes, a file object; or why they do not.
+
+Each becomes an `Origin`, which can be read from its start as often as needed. What can be read only once, a
+pipe or an address, is read to its end first, into a temporary file. No name ever reaches a library of C or
+C++: files are opened here, so that neither an encoding nor a pattern such as %02d in a name matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from qora_vision.errors import VideoError
+
+# What comes through a pipe or from an address and is larger than this is taken for endless.
+LARGEST_SPOOL = 8 << 30
+_SILENCE_SECONDS = 30.0
+_CHUNK = 1 << 20
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
+_LIVE_SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh", "rist", "whep"}
+_TEXT_LISTS = {".m3u8", ".mpd"}
+
+CAMERA_HINT = (
+    "live sources are not supported yet; give classify_windows a generator that yields what "
+    "cv2.VideoCapture(...).read() returns, with channel_order='bgr' (docs/video.md shows one)"
+)
+
+
+class Origin:
+    """A video's bytes, readable from the start as often as needed.
+
+    Attributes
+    ----------
+    label
+        What to call it in messages.
+    path
+        Of a regular file, else None.
+    size
+        In bytes.
+    """
+
+    def __init__(self, label: str, opener: Callable[[], BinaryIO], path: Path | None = None) -> None:
+        self.label = label
+        self.path = path
+        self._opener = opener
+        with self.open() as file:
+            self.size = file.seek(0, os.SEEK_END)
+
+    @property
+    def suffix(self) -> str:
+        """The extension, as far as it can help to tell the format: letters and digits alone."""
+        suffix = Path(self.label).suffix.lower()
+        return suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else ""
+
+    def open(self) -> BinaryIO:
+        """Open it at its start."""
+        return self._opener()
+
+    def head(self, count: int) -> bytes:
+        """Return its first bytes."""
+        with self.open() as file:
+            return file.read(count)
+
+
+class _Window(io.RawIOBase):
+    """A place of its own in a file that others read too; closing it closes nothing."""
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start, self._place = file, start, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._place
+        elif whence == os.SEEK_END:
+            offset += self._file.seek(0, os.SEEK_END) - self._start
+        self._place = max(0, offset)
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        self._file.seek(self._start + self._place)
+        data = self._file.read(size)
+        self._place += len(data)
+        return data
+
+
+def is_video_object(source: object) -> bool:
+    """Whether this is a path, an address, bytes or a file object: what `find_origin` takes."""
+    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | Origin) or (
+        callable(getattr(source, "read", None)) and not is_capture(source)
+    )
+
+
+def is_capture(source: object) -> bool:
+    """Whether this is a cv2.VideoCapture, without importing cv2."""
+    return type(source).__module__.partition(".")[0] == "cv2" and hasattr(source, "retrieve")
+
+
+def find_origin(source: Any) -> Origin:
+    """Find the bytes of a video.
+
+    Parameters
+    ----------
+    source
+        A path, `-` for standard input, an address (http, https), bytes, or a file object opened in binary.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file, or it is a folder.
+    OSError
+        If it cannot be read.
+    VideoError
+        If it is something else: an empty name, a camera, a live stream, a pipe through which nothing comes.
+    """
+    if isinstance(source, Origin):
+        return source
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        return Origin(f"got bytes ({len(data)} of them)", lambda: io.BytesIO(data))
+    if not isinstance(source, str | os.PathLike):
+        return _from_file_object(source)
+    name = os.fspath(source)
+    if not isinstance(name, str):
+        name = os.fsdecode(name)
+    if not name:
+        raise VideoError("the name of the source is empty: expected a video file or a folder of images")
+    if name == "-" and isinstance(source, str):
+        return _from_standard_input()
+    scheme = _SCHEME.match(name)
+    if scheme and not Path(name).exists():
+        return _from_address(name, scheme.group(1).lower())
+    return _from_path(Path(name))
+
+
+def _from_path(path: Path) -> Origin:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.name.isdecimal() and str(path) == path.name:
+            raise VideoError(f"no file is called {path}; if camera {path} was meant: {CAMERA_HINT}") from None
+        if str(path).startswith("/dev/video"):
+            raise VideoError(f"there is no camera {path}; and {CAMERA_HINT}") from None
+        raise FileNotFoundError(f"no such video file: {path}") from None
+    except ValueError:  # a NUL in the name
+        raise FileNotFoundError(f"no such video file: {str(path)!r}") from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder; a video file was expected")
+    if stat.S_ISREG(mode):
+        return Origin(str(path), lambda: path.open("rb"), path)
+    if stat.S_ISFIFO(mode):
+        with _open_pipe(path) as pipe:
+            return _spool(pipe, str(path))
+    if stat.S_ISCHR(mode) and str(path).startswith("/dev/video"):
+        raise VideoError(f"{path} is a camera: {CAMERA_HINT}")
+    raise VideoError(f"{path} is a device or a socket; expected a video file, a folder of images or a pipe")
+
+
+def _from_standard_input() -> Origin:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None or sys.stdin.isatty():
+        raise VideoError("- means standard input, and nothing is piped into it: expected a video file there")
+    return _spool(stream, "standard input")
+
+
+def _from_file_object(source: Any) -> Origin:
+    if is_capture(source):
+        raise VideoError(f"got a cv2.VideoCapture; pass the file's path. Of a camera: {CAMERA_HINT}")
+    label = getattr(source, "name", None)
+    label = label if isinstance(label, str) else f"the {type(source).__name__}"
+    if isinstance(source, io.TextIOBase):
+        raise VideoError(f"{label} is opened as text: open it with mode 'rb'")
+    try:
+        start = source.tell() if source.seekable() else None
+    except (AttributeError, OSError, ValueError):
+        start = None
+    if start is None:
+        return _spool(source, label)
+    return Origin(label, lambda: cast(BinaryIO, _Window(source, start)))
+
+
+def _from_address(name: str, scheme: str) -> Origin:
+    if scheme in _LIVE_SCHEMES:
+        raise VideoError(f"{name} is a live stream: {CAMERA_HINT}")
+    if not name[len(scheme) :].startswith("://"):
+        raise VideoError(f"{name} has lost a slash, as addresses do in pathlib.Path: pass it as a str")
+    if scheme not in ("http", "https"):
+        raise VideoError(f"cannot read from {scheme}:// ({name}): download the video, and pass the file")
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    if Path(name.partition("?")[0]).suffix.lower() in _TEXT_LISTS:
+        raise VideoError(f"{name} is a playlist of a stream, not a video: download the video itself")
+    try:
+        with urllib.request.urlopen(name, timeout=_SILENCE_SECONDS) as answer:
+            promised = answer.headers.get("Content-Length")
+            origin = _spool(answer, name)
+    except urllib.error.HTTPError as error:
+        raise OSError(f"cannot read {name}: the server says {error.code} {error.reason}") from None
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise OSError(f"cannot read {name}: {reason}; check the address and the network") from None
+    except ValueError as error:
+        raise VideoError(f"{name} is no address: {error}") from None
+    if promised is not None and promised.isdecimal() and origin.size < int(promised):
+        raise OSError(f"cannot read {name}: the connection ended after {origin.size} of {promised} bytes")
+    return origin
+
+
+def _open_pipe(path: Path) -> BinaryIO:
+    """Open a named pipe without waiting for ever for somebody to write into it."""
+    import select
+
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if not select.select([descriptor], [], [], _SILENCE_SECONDS)[0]:
+            raise VideoError(
+                f"nothing came through the pipe {path} within {_SILENCE_SECONDS:.0f} s: expected a video; "
+                "start what writes into it, or save the video to a file"
+            )
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise
+
+
+def _spool(stream: Any, label: str) -> Origin:
+    """Read a stream to its end into a temporary file, which goes with the origin."""
+    file = cast(BinaryIO, tempfile.TemporaryFile(prefix="qora-vision-"))  # noqa: SIM115
+    try:
+        _copy(stream, file, label)
+        origin = Origin(label, lambda: cast(BinaryIO, _Window(file, 0)))
+    except BaseException:
+        file.close()
+        raise
+    weakref.finalize(origin, file.close)
+    return origin
+
+
+def _copy(stream: Any, file: BinaryIO, label: str) -> None:
+    written = 0
+    while chunk := stream.read(_CHUNK):
+        if isinstance(chunk, str):
+            raise VideoError(f"{label} gives text: open it in binary, with mode 'rb'")
+        written += file.write(chunk)
+        if written > LARGEST_SPOOL:
+            raise VideoError(
+                f"{label}: more than {LARGEST_SPOOL >> 30} GiB came, and no end; live sources are not "
+                "supported yet: save the video to a file"
+            )
+    file.flush()
