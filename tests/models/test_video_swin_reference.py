@@ -123,6 +123,7 @@ def test_parameters_and_shapes_are_those_of_torchvision(name: str, change: State
     assert ours == sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*400 classes have no names")
 def test_swin_t_at_full_size(tmp_path: Path) -> None:
     """The promises at the published size, from the bare file: 32 frames of 224 x 224, 12 blocks.
 
