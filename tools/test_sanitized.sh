@@ -30,7 +30,7 @@ echo "== pytest with sanitizers" >&2
 if [ $# -eq 0 ]; then
     # Whatever calls the engine directly. Sizes of real models take long, and nothing happens there that does not
     # happen in small ones.
-    set -- -q -k "not real" $(grep -lE "^from (qora_vision import _core|kernel_cases|qora_vision.video.resize)" $(find tests -name "test_*.py"))
+    set -- -q -k "not real" $(grep -lE "^from (qora_vision import _core|kernel_cases|qora_vision.video.resize)" $(find tests -name "test_*.py" -not -path "tests/repository/*"))
 fi
 # Python itself is not built with the sanitizers and frees nothing at exit, so leaks are not reported. What a Python
 # process asks of malloc may fail, as the tests of huge sizes want it to.
