@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import qora_vision
 from qora_vision.cli.options import (
-    COMPUTE,
     DEFAULT_MODEL,
     UsageError,
     Verbs,
     add_conversion_options,
+    add_engine_options,
     add_json_option,
     default_model,
+    load_model,
     new_parser,
     positive_int,
     view_counts,
@@ -102,17 +103,7 @@ def add_parser(verbs: Verbs) -> None:
         help="average T temporal and S spatial crops, for example 4x3 (default: 1x1)",
     )
     add_conversion_options(parser)
-    engine = parser.add_argument_group("engine")
-    engine.add_argument(
-        "--compute",
-        choices=COMPUTE,
-        default="auto",
-        help="arithmetic: the fastest that this CPU has, the same with 8-bit attention (faster, coarser), "
-        "bfloat16, or float32 throughout (default: %(default)s)",
-    )
-    engine.add_argument(
-        "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"
-    )
+    add_engine_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -122,15 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--stride goes with --sampling dense")
     name = arguments.model or default_model()
     with Progress() as progress:
-        model = qora_vision.load(
-            name,
-            weights=arguments.weights,
-            compute=arguments.compute,
-            threads=arguments.threads,
-            value_range=arguments.value_range,
-            labels=arguments.labels,
-            progress=progress,
-        )
+        model = load_model(name, arguments, progress)
         progress.close()
         if arguments.top_k > len(model.labels):
             raise UsageError(f"--top-k {arguments.top_k}: the model has {len(model.labels)} labels")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -51,6 +52,36 @@ def add_conversion_options(parser: argparse.ArgumentParser) -> None:
         "preprocessor_config.json computes (default: original)",
     )
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a model runs: arithmetic and threads."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--compute",
+        choices=COMPUTE,
+        default="auto",
+        help="arithmetic: the fastest that this CPU has, the same with 8-bit attention (faster, coarser), "
+        "bfloat16, or float32 throughout (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"
+    )
+
+
+def load_model(
+    name: str, arguments: argparse.Namespace, progress: Callable[[int, int, str], None]
+) -> qora_vision.VideoClassifier:
+    """Load a model as the options of conversion and engine say."""
+    return qora_vision.load(
+        name,
+        weights=arguments.weights,
+        compute=arguments.compute,
+        threads=arguments.threads,
+        value_range=arguments.value_range,
+        labels=arguments.labels,
+        progress=progress,
+    )
 
 
 def add_json_option(parser: argparse.ArgumentParser, what: str) -> None:

@@ -6,12 +6,13 @@ import argparse
 
 import qora_vision
 from qora_vision.cli.options import (
-    COMPUTE,
     DEFAULT_MODEL,
     Verbs,
     add_conversion_options,
+    add_engine_options,
     add_json_option,
     default_model,
+    load_model,
     new_parser,
     positive_float,
     positive_int,
@@ -64,16 +65,7 @@ def add_parser(verbs: Verbs) -> None:
         "--fps", metavar="F", type=positive_float, help="frames a second of a folder of images (default: 25)"
     )
     add_conversion_options(parser)
-    engine = parser.add_argument_group("engine")
-    engine.add_argument(
-        "--compute",
-        choices=COMPUTE,
-        default="auto",
-        help="as of `classify` (default: %(default)s)",
-    )
-    engine.add_argument(
-        "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"
-    )
+    add_engine_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -81,15 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the segments of every source; go on after one that fails."""
     name = arguments.model or default_model()
     with Progress() as progress:
-        model = qora_vision.load(
-            name,
-            weights=arguments.weights,
-            compute=arguments.compute,
-            threads=arguments.threads,
-            value_range=arguments.value_range,
-            labels=arguments.labels,
-            progress=progress,
-        )
+        model = load_model(name, arguments, progress)
         progress.close()
     failed = sum(not _show(model, name, source, arguments) for source in arguments.sources)
     return 1 if failed else 0
