@@ -214,6 +214,7 @@ def test_info_for_people(tiny_model_file: Path, capsys) -> None:
     names = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert names == [
         "File",
+        "Task",
         "Architecture",
         "Weights",
         "Labels",

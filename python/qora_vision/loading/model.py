@@ -68,8 +68,11 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     faults += shape_faults((name, tensor.shape, specs[name].shape) for name, tensor in present.items())
     quantized = [name for name, tensor in present.items() if isinstance(tensor, QuantizedTensor)]
     faults += name_faults("unduly quantised", [name for name in quantized if not specs[name].quantisable])
-    if file.labels is not None and len(file.labels) != config.num_classes:
-        faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
+    task = "embed" if config.num_classes is None else "classify"
+    if file.task != task:
+        faults.append(f"its task is {file.task}, but its network can {task}")
+    if file.labels is not None and len(file.labels) != (config.num_classes or 0):
+        faults.append(f"{len(file.labels)} labels for {config.num_classes or 0} classes")
     faults += size_faults(preprocessing, config)
     if faults:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
@@ -81,6 +84,10 @@ def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -
     """Return the model with other class names, where there are any; raises like `read_labels`."""
     if labels is None:
         return model
+    if model.config.num_classes is None:
+        raise ValueError(
+            "labels= names classes, and this model has none: it is an encoder; load it without labels="
+        )
     return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
 
 

@@ -22,18 +22,30 @@ from qora_vision.nn.workspace import Workspace, Workspaces
 
 @dataclass(frozen=True)
 class Output:
-    """Result of a forward pass of one clip: logits (num_classes,), embedding (hidden,), both float32."""
+    """Result of a forward pass of one clip.
+
+    Attributes
+    ----------
+    logits
+        (num_classes,) float32; empty where the network has no classifier.
+    embedding
+        (hidden,) float32: what feeds the classifier, or the mean of the tokens where there is none.
+    tokens
+        (tokens, hidden) float32, what the reference calls `last_hidden_state`, of a network without a
+        classifier. None where there is one: it need not compute every token.
+    """
 
     logits: FloatArray
     embedding: FloatArray
+    tokens: FloatArray | None = None
 
 
 class Config(Protocol):
     """Shape of a model: a frozen dataclass of JSON values."""
 
     @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier."""
+    def num_classes(self) -> int | None:
+        """Outputs of the classifier; None: there is none, and the network embeds."""
 
     @property
     def num_frames(self) -> int:
@@ -96,7 +108,7 @@ class Model(Module):
         return self
 
     def forward(self, clip: FloatArray, on_block: OnBlock | None = None) -> Output:
-        """Classify one clip.
+        """Classify one clip, or embed it where there is no classifier.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,8 +16,12 @@ from qora_vision.loading.options import LoadOptions, Progress, ValueRange, Weigh
 from qora_vision.loading.resolve import load_network
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.tasks.classify import VideoClassifier
+from qora_vision.tasks.embed import Encoder
 from qora_vision.tasks.frames import Frames
 from qora_vision.video import FrameSource, as_frames
+
+# What users hold, by the task that the file names.
+_TASKS: Mapping[str, type[VideoClassifier | Encoder]] = {"classify": VideoClassifier, "embed": Encoder}
 
 
 def load(
@@ -30,8 +34,8 @@ def load(
     labels: str | PathLike[str] | Sequence[str] | None = None,
     calibrate: Sequence[Frames] | None = None,
     progress: Progress | None = None,
-) -> VideoClassifier:
-    """Load a video classifier.
+) -> VideoClassifier | Encoder:
+    """Load a model of videos: a classifier, or an encoder where it has no classes.
 
     Parameters
     ----------
@@ -66,6 +70,9 @@ def load(
     Returns
     -------
     VideoClassifier
+        If the model has classes.
+    Encoder
+        If it has none: a checkpoint of an encoder alone, or of pre-training.
 
     Raises
     ------
@@ -88,9 +95,11 @@ def load(
     clips = None if calibrate is None else _clips_of(calibrate)
     names = labels if isinstance(labels, Sequence | None) else Path(labels)
     if clips is None:
-        return VideoClassifier(with_labels(load_network(src, options), names), engine)
-    model = with_labels(load_network(src, replace(options, weights="f32")), names)
-    return VideoClassifier(calibrate_model(model, clips, options), engine)
+        model = with_labels(load_network(src, options), names)
+    else:
+        exact = with_labels(load_network(src, replace(options, weights="f32")), names)
+        model = calibrate_model(exact, clips, options)
+    return _TASKS[model.file.task](model, engine)
 
 
 def _clips_of(calibrate: Sequence[Frames]) -> list[FrameSource]:

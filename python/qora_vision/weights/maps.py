@@ -44,8 +44,9 @@ class CheckpointMap(Generic[ConfigT]):
         checkpoint has is taken. "{i}" stands for the number of a block. A layer's name stands for its
         `weight` and its `bias`. Every tensor of the config's `tensor_specs()` must be here.
     read_config
-        Makes the config from the fields of config.json and the number of classes. Fields that are missing
-        take the defaults of the reference implementation.
+        Makes the config from the fields of config.json and the number of classes: None where there is no
+        classifier, and always a number if `encoder_prefix` is None. Fields that are missing take the defaults
+        of the reference implementation.
     protocol
         Returns how the authors prepare clips for a model of this config.
     original_fields
@@ -56,11 +57,15 @@ class CheckpointMap(Generic[ConfigT]):
         Regular expressions. A tensor whose whole name matches one of them is no fault, but is not read.
     prefixes
         Texts that may precede every name of a checkpoint and mean nothing.
+    encoder_prefix
+        What Hugging Face's classifier puts before the names of its encoder. An encoder that was saved by
+        itself lacks it. None: there are no checkpoints without a classifier.
     """
 
     names: Mapping[str, tuple[SourcePattern, ...]]
-    read_config: Callable[[Mapping[str, Any], int], ConfigT]
+    read_config: Callable[[Mapping[str, Any], Any], ConfigT]
     protocol: Callable[[ConfigT], ClipProtocol]
     original_fields: Callable[[Checkpoint], dict[str, Any] | None] | None = None
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    encoder_prefix: str | None = None

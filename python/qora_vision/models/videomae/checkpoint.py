@@ -62,7 +62,7 @@ _SPARSE_CLASSES = 174
 _ORIGINAL_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> VideoMaeConfig:
     """Read config.json; missing fields take the defaults of `VideoMAEConfig` of transformers, or of V2."""
     nested = fields.get("model_config")
     if nested is not None:
@@ -83,13 +83,20 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
         mlp_dim=read_field(fields, "intermediate_size", int, 3072),
         activation=activation_of(read_field(fields, "hidden_act", str, "gelu")),
         norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-12)),
-        pool_norm_eps=float(read_field(fields, "pool_norm_eps", float, 1e-5)),
+        pool_norm_eps=_pool_norm_eps(fields, num_classes),
         qv_bias=read_field(fields, "qv_bias", bool, bias),
         mean_pooling=read_field(fields, "use_mean_pooling", bool, True),
     )
 
 
-def _read_v2_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+def _pool_norm_eps(fields: Mapping[str, Any], num_classes: int | None) -> float | None:
+    """Return what config.json says. An encoder of Hugging Face that says nothing has no such norm."""
+    if num_classes is None and "pool_norm_eps" not in fields:
+        return None
+    return float(read_field(fields, "pool_norm_eps", float, 1e-5))
+
+
+def _read_v2_config(fields: Mapping[str, Any], num_classes: int | None) -> VideoMaeConfig:
     """Read what OpenGVLab/VideoMAEv2-* keeps under model_config: arguments of its `VisionTransformer`."""
     if read_field(fields, "cos_attn", bool, False):
         raise CheckpointError("config.json: cos_attn is true; attention by cosines is not supported")
@@ -178,6 +185,7 @@ CHECKPOINT_MAP = CheckpointMap(
     ignored=(r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed"),
     # Before every name: of the pre-trained encoder, of mmaction.
     prefixes=("encoder.", "cls_head."),
+    encoder_prefix="videomae.",
     read_config=read_config,
     protocol=protocol,
     original_fields=original_fields,

@@ -50,7 +50,7 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
 _COARSE_FRAMES = 16
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> Vjepa2Config:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> Vjepa2Config:
     """Read config.json; missing fields take the defaults of `VJEPA2Config` of transformers.
 
     `pooler_heads` is a field of ours: the pooler of the reference has the encoder's number of heads, whatever
@@ -100,6 +100,7 @@ CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
     # The predictor serves training and planning.
     ignored=(r"vjepa2\.predictor\..*",),
+    encoder_prefix="vjepa2.",
     read_config=read_config,
     protocol=protocol,
 )
