@@ -23,6 +23,7 @@ from qora_vision.loading.options import ValueRange, Weights
 from qora_vision.tasks.annotate import ANNOTATION_FORMATS, annotate
 from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
+from qora_vision.tasks.convert import convert
 from qora_vision.tasks.embed import Encoder
 from qora_vision.tasks.frames import SamplingRule
 from qora_vision.tasks.load import list_models, load
@@ -67,6 +68,7 @@ __all__ = [
     "available_isas",
     "class_order",
     "compare",
+    "convert",
     "cpu_info",
     "demo_clip",
     "join_windows",
