@@ -12,7 +12,7 @@ from qora_vision.loading.class_names import assumed_names, names_of, own_name
 from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources, is_there
 from qora_vision.loading.model import LoadedModel, check_extent, size_faults
 from qora_vision.loading.options import LoadOptions, ValueRange
-from qora_vision.models.base import Config, config_to_dict
+from qora_vision.models.base import ClipConfig, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
@@ -137,7 +137,7 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
 
 def _read_config(
     checkpoint_map: CheckpointMap[Any], fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
-) -> Config:
+) -> ClipConfig:
     heads = candidates_of(checkpoint_map, "head.weight")
     head = next((item for item in heads if is_there(item, checkpoint)), None)
     if head is None and (checkpoint_map.encoder_prefix is None or _is_said_to_classify(fields)):
@@ -146,7 +146,7 @@ def _read_config(
         )
     try:
         classes = None if head is None else head.shape(checkpoint)[0]
-        config: Config = checkpoint_map.read_config(fields, classes)
+        config: ClipConfig = checkpoint_map.read_config(fields, classes)
         check_extent(config)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
@@ -163,7 +163,7 @@ def _is_said_to_classify(fields: Mapping[str, Any]) -> bool:
 
 
 def _read_preprocessing(
-    source: Path, checkpoint_map: CheckpointMap[Any], config: Config, value_range: ValueRange
+    source: Path, checkpoint_map: CheckpointMap[Any], config: ClipConfig, value_range: ValueRange
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
     protocol = checkpoint_map.protocol(config)

@@ -12,7 +12,7 @@ from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.errors import ModelFileError, shown
 from qora_vision.loading.class_names import read_labels
 from qora_vision.loading.conversion import name_faults, shape_faults
-from qora_vision.models.base import Config, config_from_dict
+from qora_vision.models.base import ClipConfig, config_from_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.format import ModelFile, read_model
@@ -23,10 +23,10 @@ _MAX_VALUES = 1 << 31
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model file with its parts understood."""
+    """A model file with its parts understood: of a network that takes clips."""
 
     architecture: Architecture
-    config: Config
+    config: ClipConfig
     preprocessing: Preprocessing
     file: ModelFile
 
@@ -56,7 +56,7 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     if file.preprocessing is None:
         raise ModelFileError(f"{source}: it has no preprocessing, which {file.architecture} needs")
     try:
-        config: Config = config_from_dict(architecture.config, file.config)
+        config: ClipConfig = config_from_dict(architecture.config, file.config)
         check_extent(config)
         preprocessing = Preprocessing.from_dict(file.preprocessing)
     except ValueError as error:
@@ -91,7 +91,7 @@ def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -
     return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
 
 
-def check_extent(config: Config) -> None:
+def check_extent(config: ClipConfig) -> None:
     """Refuse sizes for which tables of positions alone would take all memory."""
     tokens, values = config.num_tubelets, math.prod(config.clip_shape)
     if tokens * config.embed_dim > _MAX_VALUES or values > _MAX_VALUES:
@@ -101,7 +101,7 @@ def check_extent(config: Config) -> None:
         )
 
 
-def size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:
+def size_faults(preprocessing: Preprocessing, config: ClipConfig) -> list[str]:
     """Say in which way prepared clips do not fit a network, if they do not."""
     frames, channels, *size = config.clip_shape
     given = preprocessing.crop or preprocessing.resize

@@ -41,7 +41,14 @@ class Output:
 
 
 class Config(Protocol):
-    """Shape of a model: a frozen dataclass of JSON values."""
+    """Shape of a network: a frozen dataclass of JSON values."""
+
+    def tensor_specs(self) -> dict[str, TensorSpec]:
+        """Return every tensor of the network by name."""
+
+
+class ClipConfig(Config, Protocol):
+    """Shape of a network that takes clips."""
 
     @property
     def num_classes(self) -> int | None:
@@ -67,18 +74,15 @@ class Config(Protocol):
     def embed_dim(self) -> int:
         """Channels of a token, and of the embedding."""
 
-    def tensor_specs(self) -> dict[str, TensorSpec]:
-        """Return every tensor of the model by name."""
-
 
 # See `Model.forward`.
 OnBlock = Callable[[int, FloatArray], None]
 
-ModelT = TypeVar("ModelT", bound="Model")
+NetworkT = TypeVar("NetworkT", bound="Network")
 
 
-class Model(Module):
-    """A network. Its constructor lists its layers; it runs once it has its weights.
+class Network(Module):
+    """A network of any kind. Its constructor lists its layers; it runs once it has its weights.
 
     A network with weights may run in several threads at a time: a pass changes nothing but its workspace.
 
@@ -93,7 +97,7 @@ class Model(Module):
         self.config = config
         self._workspaces = Workspaces()
 
-    def with_weights(self: ModelT, tensors: Mapping[str, Tensor], engine: Engine) -> ModelT:
+    def with_weights(self: NetworkT, tensors: Mapping[str, Tensor], engine: Engine) -> NetworkT:
         """Pack the weights for an engine, and return the network itself.
 
         Parameters
@@ -106,6 +110,12 @@ class Model(Module):
         """
         self.bind(engine, TensorScope(tensors))
         return self
+
+
+class Model(Network):
+    """A network that takes clips."""
+
+    config: ClipConfig
 
     def forward(self, clip: FloatArray, on_block: OnBlock | None = None) -> Output:
         """Classify one clip, or embed it where there is no classifier.

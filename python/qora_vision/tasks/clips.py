@@ -11,7 +11,7 @@ import numpy as np
 from qora_vision.engine.ops import Engine, FloatArray
 from qora_vision.errors import VideoError
 from qora_vision.loading.options import Progress
-from qora_vision.models.base import Config, Model, Output
+from qora_vision.models.base import ClipConfig, Model, Output
 from qora_vision.tasks.frames import FrameChoice, Frames
 from qora_vision.video import ClipWindow, Preprocessing
 
@@ -53,7 +53,7 @@ class ClipNetwork:
 
     architecture: str
     network: Model
-    config: Config
+    config: ClipConfig
     preprocessing: Preprocessing
     engine: Engine
 

@@ -9,7 +9,7 @@ from typing import Any
 from qora_vision.engine.ops import Engine, FloatArray
 from qora_vision.errors import TaskError, shown
 from qora_vision.loading.model import LoadedModel
-from qora_vision.models.base import Config, Model
+from qora_vision.models.base import ClipConfig, Model
 from qora_vision.tasks.clips import ClipNetwork
 from qora_vision.tasks.frames import ChannelOrder, FrameChoice, Frames, Sampling
 from qora_vision.video import Preprocessing
@@ -38,7 +38,7 @@ class ClipModel:
         network = model.architecture.build(model.config, model.file.tensors, engine)
         model.file.let_go()  # the network has packed its own weights
         self._clips = ClipNetwork(model.architecture.name, network, model.config, model.preprocessing, engine)
-        self.config: Config = model.config
+        self.config: ClipConfig = model.config
         self.preprocessing: Preprocessing = model.preprocessing
         self.architecture: str = model.architecture.name
         self.quantization: str = model.file.quantization
