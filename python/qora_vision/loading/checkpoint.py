@@ -59,6 +59,8 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
         raise CheckpointError(f"{source}: {faults[0]}")
     specs = config.tensor_specs()
     sources = find_sources(architecture.checkpoint, specs, checkpoint, source)
+    if architecture.checkpoint.check is not None:
+        architecture.checkpoint.check(checkpoint, config)
     file = ModelFile(
         architecture=architecture.name,
         config=config_to_dict(config),

@@ -57,6 +57,9 @@ class CheckpointMap(Generic[ConfigT]):
         Regular expressions. A tensor whose whole name matches one of them is no fault, but is not read.
     prefixes
         Texts that may precede every name of a checkpoint and mean nothing.
+    check
+        Raises `CheckpointError` if a checkpoint holds something that its network of this config computes, and
+        computes otherwise. None: there is no such thing.
     encoder_prefix
         What Hugging Face's classifier puts before the names of its encoder. An encoder that was saved by
         itself lacks it. None: there are no checkpoints without a classifier.
@@ -69,3 +72,4 @@ class CheckpointMap(Generic[ConfigT]):
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     encoder_prefix: str | None = None
+    check: Callable[[Checkpoint, ConfigT], None] | None = None
