@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -151,9 +152,17 @@ def _read_config(
         config: ClipConfig = checkpoint_map.read_config(fields, classes)
         check_extent(config)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
-        raise CheckpointError(f"{source}: {where}{error}") from error
+        text = str(error)
+        if source.is_dir() and "config.json" not in text:
+            text = f"config.json: {_in_their_words(text, fields, checkpoint_map.field_names)}"
+        raise CheckpointError(f"{source}: {text}") from error
     return config
+
+
+def _in_their_words(text: str, fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Name fields as config.json does, where it has them."""
+    theirs = {name: names[name] for name in names if names[name] in fields}
+    return re.sub(r"\w+", lambda match: theirs.get(match[0], match[0]), text)
 
 
 def _is_said_to_classify(fields: Mapping[str, Any]) -> bool:

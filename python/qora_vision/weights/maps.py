@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.sources import SourcePattern
 
 ConfigT = TypeVar("ConfigT")
+
+# Fields of our configs -> what config.json of Hugging Face usually calls them.
+HUGGING_FACE_FIELDS = {
+    "activation": "hidden_act",
+    "depth": "num_hidden_layers",
+    "embed_dim": "hidden_size",
+    "mlp_dim": "intermediate_size",
+    "norm_eps": "layer_norm_eps",
+    "num_heads": "num_attention_heads",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class CheckpointMap(Generic[ConfigT]):
         Makes the config from the fields of config.json and the number of classes: None where there is no
         classifier, and always a number if `encoder_prefix` is None. Fields that are missing take the defaults
         of the reference implementation.
+    field_names
+        Fields of the config -> their names in config.json, where they differ: errors use the latter.
     protocol
         Returns how the authors prepare clips for a model of this config.
     original_fields
@@ -72,4 +84,5 @@ class CheckpointMap(Generic[ConfigT]):
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     encoder_prefix: str | None = None
+    field_names: Mapping[str, str] = field(default_factory=lambda: HUGGING_FACE_FIELDS)
     check: Callable[[Checkpoint, ConfigT], None] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from qora_vision.models.vjepa2.network import Vjepa2Config
 from qora_vision.weights.config_fields import activation_of, read_field, read_size
-from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.maps import HUGGING_FACE_FIELDS, CheckpointMap, ClipProtocol
 from qora_vision.weights.sources import Applied, SourcePattern
 
 _ENCODER = "vjepa2.encoder"
@@ -102,5 +102,13 @@ CHECKPOINT_MAP = CheckpointMap(
     ignored=(r"vjepa2\.predictor\..*",),
     encoder_prefix="vjepa2.",
     read_config=read_config,
+    field_names=HUGGING_FACE_FIELDS
+    | {
+        "image_size": "crop_size",
+        "mlp_dim": "mlp_ratio",
+        "num_channels": "in_chans",
+        "num_frames": "frames_per_clip",
+        "pooler_depth": "num_pooler_layers",
+    },
     protocol=protocol,
 )
