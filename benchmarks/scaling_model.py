@@ -1,8 +1,9 @@
 """How a forward pass would scale to more cores than this machine has: its work items, dealt to many threads.
 
-What ops hand to threads follows from their shapes (csrc/ops/linear and csrc/ops/attention). Each op takes the time that it takes on one core here, divided by the threads and by the
-balance of its items; then come a barrier for each parallel loop, and the steps between ops, which one thread
-does. docs/scaling.md explains the parts, and what the model leaves out.
+What ops hand to threads follows from their shapes (csrc/ops/linear and csrc/ops/attention). Each op takes the
+time that it takes on one core here, divided by the threads and by the balance of its items; then come a
+barrier for each parallel loop, and the steps between ops, which one thread does. docs/scaling.md explains the
+parts, and what the model leaves out.
 """
 
 from __future__ import annotations
