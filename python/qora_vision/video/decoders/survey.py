@@ -11,8 +11,8 @@ from qora_vision.errors import VideoError
 from qora_vision.video._opencv import load_opencv, quiet
 from qora_vision.video.decoders import DECODERS, decoder_name
 
-# Codec -> decoders of FFmpeg, an encoder to try OpenCV with, and the container for that. libsvtav1 is none of the
-# encoders: it makes the whole process a real-time one where it may, and leaves a hundred threads.
+# Codec -> decoders of FFmpeg, an encoder to try OpenCV with, and the container for that. libsvtav1 is none of
+# the encoders: it makes the whole process a real-time one where it may, and leaves a hundred threads.
 _CODECS = {
     "h264": (("h264",), "libx264", ".mp4"),
     "hevc": (("hevc",), "libx265", ".mp4"),
