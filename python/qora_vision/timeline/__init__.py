@@ -1,1 +1,5 @@
-"""What happens when in a video."""
+"""Segments of a video: start, end, label and scores.
+
+Formats of results, such as subtitles, belong here. This room knows neither videos nor models. It may import
+`errors`, and no other room.
+"""
