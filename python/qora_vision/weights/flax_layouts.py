@@ -1,4 +1,4 @@
-"""How flax lays out weights and biases: inputs first, channels last, a scale for a norm's weight."""
+"""Layouts of weights and biases in flax: inputs first, channels last; a norm's weight is called "scale"."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from qora_vision.weights.checkpoints import Checkpoint
 
 @dataclass(frozen=True)
 class FlaxLayer:
-    """The weight or the bias of a layer, as it is; subclasses have other layouts.
+    """The weight or the bias of a layer, unchanged; subclasses convert other layouts.
 
     Attributes
     ----------
     layer
         Its path.
     weight, bias
-        What its parts are called.
+        The names of its parts.
     part
-        Which one is meant: "weight" or "bias".
+        The part to read: "weight" or "bias".
     """
 
     layer: str
@@ -67,7 +67,7 @@ class FlaxLinear(FlaxLayer):
     Attributes
     ----------
     inputs
-        How many leading axes of the kernel are inputs: 2 for the projection after attention, (heads,
+        Number of leading axes of the kernel that are inputs: 2 for the projection after attention, (heads,
         head_dim, features).
     """
 
