@@ -1,4 +1,4 @@
-"""Models in the file system: our own files as they are, checkpoints converted."""
+"""Models in the file system: `.qora-vision` files, and checkpoints, which are converted."""
 
 from __future__ import annotations
 

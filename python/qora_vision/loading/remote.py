@@ -1,4 +1,4 @@
-"""Models that are fetched: of the hub or from an address, converted once, then kept in a cache."""
+"""Models that are downloaded, from the hub or an address: converted once, then kept in a cache."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from qora_vision.weights.format import write_model
 def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
     """Load a model of the hub, named "owner/name" or "owner/name@revision".
 
-    Quantised weights are converted once and kept in `ModelCache`, where every later call finds them, also
-    offline. f16 and f32 weights are read from the download itself.
+    Quantised weights are converted once and kept in `ModelCache`; later calls read them there, even offline.
+    f16 and f32 weights are read from the download itself.
 
     Returns
     -------
-    None if `src` is no such name.
+    None if `src` is not such a name.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         return convert()
     options = replace(options, labels_given=False)  # the cache keeps the names that the model has
-    model = _kept(cache, cache.file_of(reference, listing.commit, _precision(options)), convert)
+    model = _read_or_convert(cache, cache.file_of(reference, listing.commit, _precision(options)), convert)
     cache.remember(reference, listing.commit)
     return model
 
@@ -66,20 +66,20 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
 def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
     """Load the checkpoint of an original implementation from its address.
 
-    What is at an address is taken not to change: once its quantised form is in the cache, nothing is asked of
-    the server, and the download, which may be many times larger, is removed. f16 and f32 weights are read
-    from the download, which stays.
+    The content of an address is assumed not to change: when its quantised form is in the cache, the server is
+    not asked again, and the download, which may be many times larger, is removed. f16 and f32 weights are
+    read from the download, which stays.
 
     Returns
     -------
-    None if `src` is no address.
+    None if `src` is not an address.
 
     Raises
     ------
     ValueError
         If the address names no such file.
     DownloadError, CheckpointError, OSError
-        As `load_from_hub` does.
+        As `load_hub` does.
     """
     url = parse_url(src) if isinstance(src, str) else None
     if url is None:
@@ -100,22 +100,22 @@ def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
         with cache.locked(folder):
             return convert()
     options = replace(options, labels_given=False)  # the cache keeps the names that the model has
-    model = _kept(cache, cache.file_of(url.reference, url.key, _precision(options)), convert)
+    model = _read_or_convert(cache, cache.file_of(url.reference, url.key, _precision(options)), convert)
     shutil.rmtree(folder, ignore_errors=True)
     return model
 
 
 def _precision(options: LoadOptions) -> str:
-    """Return what the cache calls the precision that a checkpoint is converted to."""
+    """Return the name in the cache of the precision that a checkpoint is converted to."""
     weights = options.checkpoint_weights
     return f"{weights}-hf" if options.checkpoint_value_range == "hf" else weights
 
 
-def _kept(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
-    """Read a converted file of the cache, which is made if it is not there."""
+def _read_or_convert(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
+    """Read a converted file of the cache; convert and write it first if it is missing."""
     model = _read_cached(path)
     if model is None:
-        # Of two processes that start at once the second waits, and finds what the first has made.
+        # If two processes start at the same time, the second waits, and then reads the file of the first.
         with cache.locked(path):
             model = _read_cached(path)
             if model is None:
@@ -125,7 +125,7 @@ def _kept(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> 
 
 
 def _read_cached(path: Path) -> LoadedModel | None:
-    """Read a converted file; one that is damaged, or that this version cannot read, is made anew."""
+    """Read a converted file; None if it is missing. A damaged or unreadable file is removed: None, too."""
     try:
         return read_own_file(path)
     except FileNotFoundError:
@@ -136,5 +136,5 @@ def _read_cached(path: Path) -> LoadedModel | None:
 
 
 def _from(model: LoadedModel, **provenance: str) -> LoadedModel:
-    """Note where a model comes from."""
+    """Return the model with its origin added to the provenance."""
     return replace(model, file=replace(model.file, provenance={**model.file.provenance, **provenance}))
