@@ -10,7 +10,7 @@ namespace {
 
 // Rows of head_dim values are padded to whole vectors of every table.
 constexpr int64_t kPadding = 16;
-// The fewest multiply-adds for a work item.
+// Multiply-adds of a work item, enough to be worth a thread.
 constexpr int64_t kItemWork = 1 << 19;
 
 struct Scratch {
