@@ -1,4 +1,4 @@
-"""What name maps may say beside a name: parts of fused layers, layers folded together, prefixes."""
+"""Patterns of name maps: parts of fused layers, layers folded together, prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched, checked, converted once; whatever goes wrong is said."""
+"""Models of the Hugging Face hub: downloaded, checked, converted once; and the errors of each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: every type and layout comes back right, and whatever is wrong with a file is said by name."""
+"""Checkpoints: every type and layout is read correctly, and an error names the fault of a file."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The `.qora-vision` file: what is written comes back, and nothing damaged is ever taken for a model."""
+"""The `.qora-vision` file: what is written is read back, and every damaged file is refused."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Version 2 of the model file: what it adds, and that version 1 is written where nothing of it is needed."""
+"""Version 2 of the model file: its additions, and that version 1 is written if a model needs none of them."""
 
 from __future__ import annotations
 
