@@ -3,8 +3,8 @@
     python -m benchmarks.kernels [--isa avx2 avx512_vnni ...] [--threads 2] [--rounds 5]
 
 Products are compared with the peak of their operand family's tile (GOP/s, a multiply-add counts twice).
-Kernels that only move data are compared with reading memory (GB/s; each necessary byte counts once). Sizes are
-those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call:
+Kernels that only move data are compared with reading memory (GB/s; each necessary byte counts once). Sizes
+are those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call:
 ops on so few values that computing them takes next to no time.
 """
 

@@ -116,7 +116,7 @@ def test_a_video_file(clf: VideoClassifier) -> None:
 
 
 def test_sampling(clf: VideoClassifier, video: NDArray[np.uint8]) -> None:
-    """tests/video tests the rules; this tests that uniform is the default and the argument selects another."""
+    """tests/video tests the rules; this test checks the default, uniform, and that the argument is used."""
     uniform, dense = [0, 9, 19, 29], [11, 13, 15, 17]
     for given, frames in (
         ({}, uniform),
