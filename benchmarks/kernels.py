@@ -4,8 +4,8 @@
 
 Products are compared with the peak of their operand family's tile (GOP/s, a multiply-add counts twice).
 Kernels that only move data are compared with reading memory (GB/s; each necessary byte counts once). Sizes
-are those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call:
-ops on so few values that computing them takes next to no time.
+are those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a
+call: ops on so few values that computing them takes almost no time.
 """
 
 from __future__ import annotations

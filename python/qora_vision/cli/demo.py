@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         windows: list[qora_vision.Window] = []
         segments: list[qora_vision.Segment] = []
         timeline = None if arguments.json else Timeline(model.labels)
-        for segment in qora_vision.join_windows(_keeping(slide, windows)):
+        for segment in qora_vision.join_windows(_collect(slide, windows)):
             if timeline is not None:
                 if not segments:
                     print(f"{clip.title if bundled else source}  ({name})")
@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _keeping(
+def _collect(
     slide: Iterable[qora_vision.Window], windows: list[qora_vision.Window]
 ) -> Iterator[qora_vision.Window]:
     """Yield the windows, and append each to `windows`; a window takes some hundred bytes."""

@@ -53,7 +53,7 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
         names = ("config.json", *PROCESSOR_FILES)
         model = import_checkpoint(download(listing, names, FILE_NAMES, options.progress), options)
         licence = {"licence": listing.licence} if listing.licence else {}
-        return _from(model, source=reference.repository, revision=listing.commit, **licence)
+        return _with_provenance(model, source=reference.repository, revision=listing.commit, **licence)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         return convert()
@@ -94,7 +94,7 @@ def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
 
     def convert() -> LoadedModel:
         checkpoint = download_url(url, folder, options.progress)
-        return _from(import_checkpoint(checkpoint, options), source=url.address)
+        return _with_provenance(import_checkpoint(checkpoint, options), source=url.address)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         with cache.locked(folder):
@@ -135,6 +135,6 @@ def _read_cached(path: Path) -> LoadedModel | None:
         return None
 
 
-def _from(model: LoadedModel, **provenance: str) -> LoadedModel:
+def _with_provenance(model: LoadedModel, **provenance: str) -> LoadedModel:
     """Return the model with its origin added to the provenance."""
     return replace(model, file=replace(model.file, provenance={**model.file.provenance, **provenance}))

@@ -56,7 +56,7 @@ class FlaxLayer:
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         return values.reshape(shape)
 
-    def _misfit(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
+    def _wrong_shape(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
         return CheckpointError(f"tensor {shown(self.names[0])} is {theirs}: expected {expected}")
 
 
@@ -75,7 +75,7 @@ class FlaxLinear(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) <= self.inputs:
-            raise self._misfit(theirs, "a kernel of (inputs..., outputs...)")
+            raise self._wrong_shape(theirs, "a kernel of (inputs..., outputs...)")
         return math.prod(theirs[self.inputs :]), math.prod(theirs[: self.inputs])
 
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -88,7 +88,7 @@ class FlaxTubelets(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) not in (4, 5):
-            raise self._misfit(theirs, "a kernel of (t, h, w, channels, outputs)")
+            raise self._wrong_shape(theirs, "a kernel of (t, h, w, channels, outputs)")
         t, h, w, c, outputs = theirs if len(theirs) == 5 else (1, *theirs)
         return outputs, c, t, h, w
 
@@ -103,7 +103,7 @@ class FlaxBlocks(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) != 3:
-            raise self._misfit(theirs, "(blocks, inputs, outputs)")
+            raise self._wrong_shape(theirs, "(blocks, inputs, outputs)")
         return theirs[0] * theirs[2], theirs[1]
 
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -233,7 +233,7 @@ def read_model(path: str | Path, *, verify: bool = True, threads: int = 1) -> Mo
         If it is missing or unreadable.
     """
     file = MappedFile(Path(path))
-    with _naming(file.path):
+    with _name_file_in_errors(file.path):
         header = parse_model_header(file.buffer)
         arrays = {
             name: file.array(entry.offset, DTYPES[entry.dtype], entry.shape)
@@ -263,7 +263,7 @@ def read_header(path: str | Path) -> ModelHeader:
         If it is missing or unreadable.
     """
     file = MappedFile(Path(path))
-    with _naming(file.path):
+    with _name_file_in_errors(file.path):
         header = parse_model_header(file.buffer)
     return ModelHeader(
         **vars(header.description),
@@ -275,7 +275,7 @@ def read_header(path: str | Path) -> ModelHeader:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _name_file_in_errors(path: Path) -> Iterator[None]:
     """Turn any `ValueError` of the block into a `ModelFileError` that names the file."""
     try:
         yield

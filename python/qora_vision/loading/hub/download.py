@@ -63,7 +63,7 @@ def find_listing(reference: Reference, known_commit: str | None = None) -> Listi
     """
     import huggingface_hub
 
-    with _explained(reference):
+    with _explain_errors(reference):
         try:
             info = huggingface_hub.HfApi().model_info(
                 reference.repository, revision=reference.revision, files_metadata=True, timeout=15
@@ -134,7 +134,7 @@ def _fetch(listing: Listing, names: Collection[str], progress: Progress | None) 
     total = sum(listing.files[name].size or 0 for name in names)
     done = 0
     path = Path()
-    with _explained(listing.reference):
+    with _explain_errors(listing.reference):
         for name in names:
             path = Path(
                 huggingface_hub.hf_hub_download(
@@ -231,7 +231,7 @@ def _status(error: Any) -> int:
 
 
 @contextlib.contextmanager
-def _explained(reference: Reference) -> Iterator[None]:
+def _explain_errors(reference: Reference) -> Iterator[None]:
     """Turn errors of huggingface_hub into one `DownloadError` that says what to do, and silence its log."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
