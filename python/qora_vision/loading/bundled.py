@@ -98,11 +98,11 @@ def load_bundled(src: str | PathLike[str], options: LoadOptions) -> LoadedModel 
     if options.weights not in (None, stored):
         raise ValueError(
             f"the bundled model {model.name} has {stored} weights, which cannot become {options.weights}: "
-            f"ask for none or for {stored}; compute='exact' makes the arithmetic float32"
+            f"leave weights out; compute='exact' selects float32 arithmetic"
         )
     if options.value_range is not None:
         raise ValueError(
-            f"the bundled model {model.name} carries its own preprocessing: value_range is for checkpoints"
+            f"the bundled model {model.name} carries its own preprocessing: leave value_range out"
         )
     return read_own_file(model.path, options.threads)
 

@@ -103,8 +103,8 @@ def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpo
             return architecture, original, checkpoint
     names = listed(sorted(opened)[:6])
     raise CheckpointError(
-        f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
-        "checkpoint of Hugging Face is loaded as a directory with config.json"
+        f"{source}: its tensors ({names}, ...) match no supported original implementation; to load a "
+        "checkpoint of Hugging Face, give its directory, with config.json"
     )
 
 

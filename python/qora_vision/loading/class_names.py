@@ -36,7 +36,7 @@ def assumed_names(
         labels = asset_labels(file_name)
         origin = {"labels": f"{name}, assumed of {count} classes without names"}
         message = f"its {count} classes have no names: those of {name} are assumed"
-    warnings.warn(f"{source}: {message}; labels= gives others", QoraVisionWarning, stacklevel=2)
+    warnings.warn(f"{source}: {message}; labels= sets other names", QoraVisionWarning, stacklevel=2)
     return labels, origin
 
 

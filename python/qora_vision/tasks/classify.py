@@ -1,4 +1,4 @@
-"""`VideoClassifier`: clips in, labels out."""
+"""`VideoClassifier`: classify clips, windows and segments of videos."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class VideoClassifier:
     config
         Shape of the network, a frozen dataclass.
     labels
-        Class names, or the generic "class 0", "class 1", ... where the model has none.
+        Class names, or "class 0", "class 1", ... if the model has none.
     num_frames
         Frames of a clip.
     architecture, quantization, provenance
-        What the model file says of itself.
+        Fields of the model file.
     preprocessing
         How frames are chosen and prepared.
     scoring
@@ -76,7 +76,7 @@ class VideoClassifier:
 
     @property
     def weights_nbytes(self) -> int:
-        """Bytes of the weights as they lie in memory, packed for the kernels."""
+        """Bytes of the weights in memory, packed for the kernels."""
         return self._clips.network.nbytes
 
     def classify(
@@ -91,7 +91,7 @@ class VideoClassifier:
         min_score: float | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
-        """Name the actions of a video.
+        """Classify a video.
 
         Parameters
         ----------
@@ -112,8 +112,8 @@ class VideoClassifier:
             (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
             (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
         min_score
-            Leave out classes with a lower score: what a multi-label model (`scoring` is "sigmoid") says no to
-            is below 0.5. The prediction may then be empty. None: keep all `top_k`.
+            Leave out classes with a lower score. 0.5 is the usual threshold of a multi-label model (`scoring`
+            is "sigmoid"). The prediction may then be empty. None: keep all `top_k`.
         progress
             Called with (done, total, what) as views are computed.
 
@@ -146,7 +146,7 @@ class VideoClassifier:
         hop: int | None = None,
         fps: float | None = None,
     ) -> Iterator[Window]:
-        """Slide a window over a video and name what each shows, as soon as it is complete.
+        """Slide a window over a video and classify each position as soon as it is complete.
 
         The video is decoded once, and memory holds the resized frames of one window, whatever its length.
         `qora_vision.join_windows` makes segments of the result.
@@ -188,7 +188,7 @@ class VideoClassifier:
         hop: int | None = None,
         fps: float | None = None,
     ) -> Iterator[Segment]:
-        """Say what happens when: neighbouring windows with the same best label, joined.
+        """Yield the segments of a video: neighbouring windows with the same best label, joined.
 
         Arguments and errors: see `classify_windows`.
 
@@ -222,7 +222,7 @@ class VideoClassifier:
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return what feeds the classifier head, (hidden,) float32; arguments and errors: see `classify`."""
+        """Return the classifier head's input, (hidden,) float32; arguments and errors: see `classify`."""
         choice = FrameChoice(channel_order, sampling, stride, views)
         return np.asarray(self._clips.run_on(frames, choice).embeddings.mean(axis=0))
 
@@ -235,7 +235,7 @@ class VideoClassifier:
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return exactly what `classify` feeds `forward`: (views, T, C, H, W) float32, by default one view.
+        """Return what `classify` passes to `forward`: (views, T, C, H, W) float32, by default one view.
 
         Arguments and errors: see `classify`.
         """
@@ -261,7 +261,7 @@ class VideoClassifier:
         return self._clips.run(pixel_values)[0]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a `.qora-vision` file, all of it or nothing: an older file of that name survives any failure.
+        """Write a `.qora-vision` file, completely or not at all: after a failure an older file is unchanged.
 
         Raises
         ------

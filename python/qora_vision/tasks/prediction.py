@@ -117,8 +117,8 @@ class Classes:
         """
         if not np.isfinite(logits).all():
             raise ModelFileError(
-                "the model computes NaN or infinity, expected numbers: its weights are out of proportion; "
-                "convert it again from sound weights"
+                "the model computes NaN or infinity, expected finite logits: its weights are too large or "
+                "damaged; convert it again from correct weights"
             )
         order = np.argsort(-logits, kind="stable")[:top_k]
         scores = scores_of(logits, self.scoring)

@@ -69,8 +69,8 @@ def stream_frames(
     network = clips.network
     if not isinstance(network, CausalModel):
         raise ValueError(
-            f"{clips.architecture} looks at whole clips and cannot go frame by frame; classify_windows "
-            "slides clips over a video, and TRecViT streams"
+            f"{clips.architecture} looks at whole clips and cannot run frame by frame: use classify_windows, "
+            "which slides a window over the video, or a causal model such as TRecViT"
         )
     classes.check_top_k(top_k)
     for name, value, least in (("stride", choice.stride, 1), ("reset_every", reset_every, 0)):

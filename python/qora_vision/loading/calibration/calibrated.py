@@ -44,12 +44,13 @@ def calibrate(model: LoadedModel, clips: Sequence[FrameSource], options: LoadOpt
     """
     weights = options.checkpoint_weights
     if not options.is_quantised:
-        raise ValueError(f"calibrating decides how weights are quantised, to q4 or q8, but not to {weights}")
+        raise ValueError(f"calibration is for q4 and q8 weights, got {weights}: leave the clips out")
     if not clips:
-        raise ValueError("calibrating needs at least one clip")
+        raise ValueError("calibration needs at least one clip, got none")
     if model.file.quantization != "f32":
         raise ValueError(
-            f"calibrating needs the original weights, but these are {model.file.quantization} already"
+            f"calibration needs the original float weights, but these are already {model.file.quantization}: "
+            "calibrate when you convert the checkpoint"
         )
     grams = _observe(model, clips, options)
     tensors = _round(model, grams, options)

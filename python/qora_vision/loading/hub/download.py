@@ -171,7 +171,7 @@ def _local_copy(listing: Listing, weights: Collection[str]) -> Path:
         if chosen and all((directory / name).exists() for name in needed):
             return directory
     raise DownloadError(
-        f"{listing.reference}: the hub is out of reach and the local copy is not whole; connect and try again"
+        f"{listing.reference}: the hub is unreachable and the local copy is incomplete; connect and try again"
     )
 
 
