@@ -1,6 +1,6 @@
 """Predict how a forward pass scales to more cores than this machine has, from its work items.
 
-What ops hand to threads follows from their shapes (csrc/ops/linear.cpp and attention.cpp; the constants
+What ops hand to threads follows from their shapes (csrc/ops/linear/ and csrc/ops/attention/; the constants
 below are theirs). Each op takes the time that it takes on one core here, divided by the threads and by the
 balance of its items; then come a barrier for each parallel loop, and the steps between ops, which one thread
 does. docs/scaling.md explains the parts, and what the model leaves out.
@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from benchmarks.tracing import Call
 
-# Of csrc/ops/linear.cpp (panels that are not expanded) and csrc/ops/streaming_attention.h.
+# Of csrc/ops/linear/row_products.h (panels that are not expanded) and csrc/ops/attention/streaming.h.
 MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 4, 96
 
 
