@@ -1,1 +1,4 @@
-"""How fast, how large, and against whom. Timing never decides a test: these programs only report."""
+"""Speed, memory and accuracy of the package, and comparisons with other runtimes.
+
+These programs only report: no test depends on their times.
+"""

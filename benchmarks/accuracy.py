@@ -1,11 +1,12 @@
-"""What the arithmetic of each operand family costs in accuracy, on random normal data.
+"""The error of the arithmetic of each operand family, on random normal data.
 
     python -m benchmarks.accuracy [--seed 0]
 
 Every op runs on every instruction set that this CPU has, and is compared with the same op in float64. Linear
-layers are held against the weights as they are stored, so those figures are the arithmetic's alone; what the
-stored forms lose stands in a table of its own. Errors are |difference| / |result| (Euclidean norms over the
-whole output); for layer norm and GELU, whose results pass through zero, the largest absolute difference.
+layers are compared using the weights as they are stored, so those figures are the error of the arithmetic
+only. The error of the stored forms is in a table of its own. Errors are |difference| / |result| (Euclidean
+norms over the whole output); for layer norm and GELU, whose results pass through zero, the largest absolute
+difference.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def draw_lines(
 
 
 def machine_subtitle(results: dict[str, Any]) -> str:
-    """Return the line that says where the figures came about."""
+    """Return the line that names the machine of the figures."""
     machine = results["machine"]
     return f"{machine['cpu']} · {machine['isa']} · {machine['threads']} of {machine['cores']} cores"
 

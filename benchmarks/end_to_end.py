@@ -1,4 +1,4 @@
-"""From a video file to labels: where the time goes, and what preparing frames costs by itself.
+"""From a video file to labels: the time of each step, and of preparing frames by itself.
 
     python -m benchmarks.end_to_end [--model vivit-b] [--video FILE] [--threads 2] [--rounds 5]
 

@@ -1,11 +1,11 @@
-"""Every kernel on every instruction set, beside the peaks of the same run.
+"""Every kernel on every instruction set, compared with the peaks of the same run.
 
     python -m benchmarks.kernels [--isa avx2 avx512_vnni ...] [--threads 2] [--rounds 5]
 
-Products are held against the ceiling of their operand family's tile (GOP/s, a multiply-add counts twice),
-what only moves data against reading memory (GB/s, each byte that must be read or written once). Sizes are
-those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a call:
-ops on so few values that computing them takes next to no time.
+Products are compared with the peak of their operand family's tile (GOP/s, a multiply-add counts twice).
+Kernels that only move data are compared with reading memory (GB/s; each necessary byte counts once). Sizes
+are those of ViViT-B, with fewer rows where an instruction set is slow. The last table is the overhead of a
+call: ops on so few values that computing them takes almost no time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every benchmark shares: times, memory, the machine's description, tables, files of results."""
+"""Helpers of all benchmarks: times, memory, description of the machine, tables, files of results."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _status(name: str) -> float | None:
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """Describe where and with what the figures came about."""
+    """Describe the machine and the versions of a measurement."""
     info = qora_vision.cpu_info()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {

@@ -1,8 +1,8 @@
-"""What the machine can do at most, measured through kernels that do nothing else.
+"""Peak rates of the machine, measured with kernels that do nothing else.
 
-The dot-product tile on operands that stay in the L1 cache is the ceiling of every GEMM and attention of the
-engine, reading a large array that of everything that waits for memory; both in the same run as what they
-limit.
+The dot-product tile on operands in the L1 cache is the upper bound of every matrix product and attention of
+the engine. Reading a large array is the upper bound of everything that waits for memory. Both are measured in
+the same run as the kernels that they bound.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""qora-vision beside PyTorch, ONNX Runtime and OpenVINO: same weights, same clip, same threads, in one run.
+"""qora-vision compared with PyTorch, ONNX Runtime and OpenVINO: same weights, clip and threads, in one run.
 
     python -m benchmarks.peers [--model vivit-b] [--threads 2] [--rounds 5] [--isa avx2] [--only TEXT ...]
 
@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.isa:
         results["held"] = {
-            runtime: switch or "has no switch: runs on all of the CPU" for runtime, switch in held.items()
+            runtime: switch or "no setting; it uses the whole CPU" for runtime, switch in held.items()
         }
     return results
 
@@ -187,7 +187,7 @@ def report(results: dict[str, Any]) -> str:
     lines += ["", table(header, rows), ""]
     if comparison:
         lines.append(f"best peer: {comparison['best peer']}")
-    lines += [f"{runtime} held by {how}" for runtime, how in results.get("held", {}).items()]
+    lines += [f"{runtime} limited by: {how}" for runtime, how in results.get("held", {}).items()]
     lines += [f"left out: {name} ({reason})" for name, reason in results["left out"].items()]
     return "\n".join(lines)
 

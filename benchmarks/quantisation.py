@@ -1,4 +1,4 @@
-"""What stored weights of fewer bits cost a trained model: top-1, logits, agreement with float32.
+"""The cost of quantised weights in a trained model: top-1, logits, agreement with float32.
 
     python -m benchmarks.quantisation drifting-gratings CHECKPOINT [--clips 4000] [--layers]
     python -m benchmarks.quantisation camera-motion training/camera_motion/checkpoint
@@ -37,7 +37,7 @@ Example = tuple[NDArray[np.uint8], int]
 
 
 def gratings(split: str, count: int) -> Iterator[Example]:
-    """Yield clips of training/drifting_gratings: seeds beside the recipe's own."""
+    """Yield clips of training/drifting_gratings, of other seeds than the recipe's own."""
     from training.drifting_gratings.data import make_clips
 
     for i in range(count):
@@ -46,7 +46,7 @@ def gratings(split: str, count: int) -> Iterator[Example]:
 
 
 def camera_motion(split: str, count: int) -> Iterator[Example]:
-    """Yield windows of training/camera_motion over held-out photographs, numbered from far apart."""
+    """Yield windows of training/camera_motion over held-out photographs; the splits have disjoint numbers."""
     from training.camera_motion.data import sample
 
     first = 0 if split == "judge" else 1_000_000

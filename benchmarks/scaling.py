@@ -1,4 +1,4 @@
-"""Threads, batches and company: how forward passes share a machine, and how they would share a larger one.
+"""Threads, batches and concurrent callers: how forward passes use a machine, and what larger ones would give.
 
     python -m benchmarks.scaling [--model small vivit-b] [--rounds 5]
 

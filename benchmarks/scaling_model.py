@@ -1,4 +1,4 @@
-"""How a forward pass would scale to more cores than this machine has: its work items, dealt to many threads.
+"""Predict how a forward pass scales to more cores than this machine has, from its work items.
 
 What ops hand to threads follows from their shapes (csrc/ops/linear and csrc/ops/attention). Each op takes the
 time that it takes on one core here, divided by the threads and by the balance of its items; then come a

@@ -1,4 +1,4 @@
-"""What a forward pass is made of: every native call with its time and its arithmetic."""
+"""Trace a forward pass: every native call with its time and its arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Video Swin beside torchvision: same random weights, same clip, same threads, in one run.
+"""Video Swin compared with torchvision's: same random weights, clip and threads, in one run.
 
     python -m benchmarks.video_swin [--model t] [--threads 2] [--rounds 5]
 

@@ -33,7 +33,7 @@ class Worker:
     threads
         Threads of the forward pass.
     isa
-        What the runtime is held to by its own switches; None: all that the CPU has.
+        The instruction set that the runtime is limited to by its own settings; None: all that the CPU has.
     turn_seconds
         How long a turn lasts; it has one forward pass at least.
     patience

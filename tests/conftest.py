@@ -92,5 +92,5 @@ def tiny_bundled(tiny_model_file: Path, tmp_path_factory, monkeypatch: pytest.Mo
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the user's shell sets does not reach a test."""
+    """Remove the package's environment variables, so that the user's shell does not change a test."""
     monkeypatch.delenv("QORA_VISION_MODEL", raising=False)

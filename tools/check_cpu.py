@@ -1,6 +1,6 @@
 """Import the package on this CPU, real or emulated, classify a tiny clip, and compare with another CPU.
 
-Run once where the result is trusted, which writes the logits, and then on each CPU with what it has to offer:
+Run it once on a trusted CPU, which writes the logits, and then on each CPU with its instruction sets:
 
     python tools/check_cpu.py build/logits.npz
     qemu-x86_64 -cpu Nehalem .venv/bin/python tools/check_cpu.py build/logits.npz --isas scalar

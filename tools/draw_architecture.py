@@ -85,7 +85,7 @@ def arrow_chains(edges: Edges, floors: dict[str, int]) -> list[list[Node]]:
 
 
 def width(node: Node) -> int:
-    """Tell how wide a node is."""
+    """Return the width of a node."""
     return LANE if node[1] else BOX_WIDTH
 
 

@@ -1,4 +1,4 @@
-# Sourced by the scripts that run under QEMU. Where the emulator cannot be had, they are skipped and say why; with
+# Sourced by the scripts that run under QEMU. If the emulator cannot be installed, they are skipped and say why; with
 # REQUIRE_EMULATION=1 that is a failure.
 
 skip() {
@@ -7,7 +7,7 @@ skip() {
     exit 0
 }
 
-# need_command COMMAND PACKAGE: a command of a Debian package, which is installed where that is possible.
+# need_command COMMAND PACKAGE: requires a command of a Debian package, and installs the package if possible.
 need_command() {
     if command -v "$1" >/dev/null; then
         return

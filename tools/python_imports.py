@@ -1,4 +1,4 @@
-"""Who imports whom within python/qora_vision, by rooms.
+"""Find the imports between the rooms of python/qora_vision.
 
 A room is a folder of the package. A module at its root is a room of its own, and "" is the package itself,
 `__init__.py`. Nothing is imported to find out: sources are parsed.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cross-compiles the engine for AArch64 and runs the tests of the NEON tables under QEMU, each on a CPU that has no
 # more than its table needs. Everything is set up in build/aarch64: an AArch64 Python from the packages of this Debian
-# and wheels from PyPI. Needs Debian (not on AArch64); installs the compiler and QEMU with apt where it may.
+# and wheels from PyPI. Needs Debian (not on AArch64); installs the compiler and QEMU with apt if permitted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/emulation.sh
@@ -17,8 +17,8 @@ here="$PWD/build/aarch64"
 root="$here/root" site="$here/site" tools="$here/tools"
 mkdir -p "$here"
 
-# The system's mirrors, with lists and packages of another architecture in a folder of their own: nothing of this
-# machine's package state is touched.
+# The system's mirrors, with the lists and packages of the other architecture in a separate folder: the package state
+# of this machine does not change.
 if [ ! -e "$root/complete" ]; then
     echo "== fetching an AArch64 Python" >&2
     rm -rf "$root" "$here/apt"

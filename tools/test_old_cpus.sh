@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Imports the package and classifies a tiny clip under QEMU on CPUs without AVX and without AVX-512: an instruction
-# that they lack ends the process. Needs Linux on x86-64; installs qemu-user with apt where it may.
+# that they lack ends the process. Needs Linux on x86-64; installs qemu-user with apt if permitted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/emulation.sh
@@ -16,7 +16,7 @@ logits=build/old-cpus/logits.npz
 python tools/check_cpu.py "$logits"
 for cpu in "Nehalem scalar" "Haswell scalar,avx2"; do
     echo "== ${cpu% *}" >&2
-    # What QEMU says it leaves out is of no interest to a program that asks for none of it.
+    # QEMU warns about CPU features that it does not emulate. The program does not use them.
     QORA_VISION_NUM_THREADS=2 qemu-x86_64 -cpu "${cpu% *}" "$(command -v python)" tools/check_cpu.py "$logits" \
         --isas "${cpu#* }" 2> >(grep -v "TCG doesn't support" >&2)
 done

@@ -28,12 +28,12 @@ python -m pip install --quiet --no-deps --upgrade --target "$site" . \
 
 echo "== pytest with sanitizers" >&2
 if [ $# -eq 0 ]; then
-    # Whatever calls the engine directly. Sizes of real models take long, and nothing happens there that does not
-    # happen in small ones.
+    # All tests that call the engine directly. Sizes of real models take long and exercise no other code than small
+    # ones.
     set -- -q -k "not real" $(grep -lE "^from (qora_vision import _core|kernel_cases|qora_vision.video.resize)" $(find tests -name "test_*.py" -not -path "tests/repository/*"))
 fi
-# Python itself is not built with the sanitizers and frees nothing at exit, so leaks are not reported. What a Python
-# process asks of malloc may fail, as the tests of huge sizes want it to.
+# Python itself is not built with the sanitizers and frees nothing at exit, so leaks are not reported. malloc may
+# return null, as the tests of huge sizes expect.
 export LD_PRELOAD="$libraries" PYTHONPATH="$site"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 python - <<'CHECK'

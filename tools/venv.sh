@@ -10,7 +10,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     echo "Python 3.10 or later is needed, but $python is $("$python" --version 2>&1): set PYTHON to a later one" >&2
     exit 1
 fi
-# A virtual environment that is half made or whose interpreter has gone is made anew.
+# An incomplete virtual environment, or one whose interpreter is gone, is created again.
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1 && ! .venv/Scripts/python -m pip --version >/dev/null 2>&1; then
     echo "== making .venv with $python" >&2
     if ! "$python" -m venv --clear .venv; then

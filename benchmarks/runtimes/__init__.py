@@ -1,11 +1,12 @@
-"""What is set side by side: one module a runtime, ours and the peers.
+"""The runtimes that are compared: one module for each, ours and the peers.
 
 Each module offers
 
 * `TITLE`, `PACKAGES` (distributions it needs, the first of which names its version),
 * `CONFIGURATIONS`: name -> what `load` is told,
-* `environment(threads, isa)`: variables of the process it runs in; `isa` is None or what it is held to,
-* `HELD`: how it is held to an instruction set, or that it cannot be,
+* `environment(threads, isa)`: environment variables of its process; `isa` is None or the instruction set that
+  it is limited to,
+* `HELD`: the variables that limit it to an instruction set; empty if it cannot be limited,
 * `prepare(checkpoint, configuration, pixels)`: converts the model once, in a process of its own, so that the
   memory this takes is not counted,
 * `load(checkpoint, configuration, threads)`: returns a function from (1, T, C, H, W) float32 to logits.

@@ -16,7 +16,7 @@ CONFIGURATIONS = {"fp32": "fp32", "int8 dynamic": "int8"}
 
 
 def environment(threads: int, isa: str | None) -> dict[str, str]:
-    """Return no variables: threads are an option of the session, instruction sets cannot be held."""
+    """Return no variables: threads are an option of the session, the instruction set cannot be limited."""
     return {}
 
 

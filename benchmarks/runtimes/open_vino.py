@@ -26,7 +26,7 @@ CALIBRATION_CLIPS = 4
 
 
 def environment(threads: int, isa: str | None) -> dict[str, str]:
-    """Return the variable that holds oneDNN, of which the plugin is made, to an instruction set."""
+    """Return the variable that limits oneDNN, which the plugin uses, to an instruction set."""
     return {"ONEDNN_MAX_CPU_ISA": isa.upper()} if isa else {}
 
 

@@ -19,7 +19,7 @@ CONFIGURATIONS = {
 
 
 def environment(threads: int, isa: str | None) -> dict[str, str]:
-    """Return the variables that hold PyTorch, oneDNN and MKL to threads and instruction set."""
+    """Return the variables that set threads and instruction set of PyTorch, oneDNN and MKL."""
     held = {}
     if isa:
         held = {

@@ -23,7 +23,7 @@ CONFIGURATIONS = {
 
 
 def environment(threads: int, isa: str | None) -> dict[str, str]:
-    """Return the variables that hold the engine to threads and instruction set."""
+    """Return the variables that set threads and instruction set of the engine."""
     held = {"QORA_VISION_ISA": isa} if isa else {}
     return {"QORA_VISION_NUM_THREADS": str(threads)} | held
 

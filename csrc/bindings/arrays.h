@@ -43,7 +43,7 @@ inline ConstMatrix matrix(const char* op, const py::array& a) {
     return m;
 }
 
-// Likewise for output, or a 3-D array (blocks, rows, columns of a block) as a matrix whose columns come in
+// Likewise for an output. A 3-D array (blocks, rows, columns of a block) is a matrix whose columns come in
 // blocks.
 inline Matrix mutable_matrix(const char* op, py::array& a) {
     check(a.writeable(), op, "the output array is read-only");

@@ -1,4 +1,4 @@
-// Each file of the binding adds its functions to the module.
+// Each function adds the bindings of one file to the module.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -6,8 +6,7 @@
 namespace py = pybind11;
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
-    m.doc() =
-        "Native kernels of qora_vision. Use qora_vision.ops: it documents and checks what is passed here.";
+    m.doc() = "Native kernels of qora_vision. Use qora_vision.engine.ops: it documents and checks arguments.";
     m.def("num_threads", &qora::num_threads);
     m.def("set_num_threads", &qora::set_num_threads, py::arg("n"));
     m.def("uses_openmp", &qora::uses_openmp);

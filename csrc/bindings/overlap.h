@@ -1,4 +1,4 @@
-// Whether an output lies over an operand.
+// Checks that an output does not overlap an operand.
 #pragma once
 
 #include <algorithm>

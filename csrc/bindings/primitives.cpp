@@ -32,8 +32,8 @@ void bind_primitives(py::module_& m) {
         info["names"] = names;
         return info;
     });
-    // For tests alone: sizes are not checked. Operands are contiguous arrays of what the operation reads; b
-    // is copied to where panels would lie.
+    // Only for tests: sizes are not checked. Operands are contiguous arrays of the values that the operation
+    // reads; b is copied to memory that is aligned like a panel.
     m.def(
         "_primitive",
         [](const std::string& isa, const std::string& name, const py::array& a, const py::array& b,

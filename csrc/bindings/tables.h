@@ -1,4 +1,4 @@
-// Kernel tables and operand families by the names that Python has for them.
+// Kernel tables and operand families by their names in Python.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ inline const char* family_name(Family family) { return kFamilyNames[index_of(fam
 // Throws std::invalid_argument for any other name. `op` names the caller.
 Family parse_family(const char* op, const std::string& name);
 
-// The table of an instruction set that this CPU has. For the tests, "padded:" before its name is the same
-// table with the largest step multiple for each family and with hooks that count ranges of work.
+// The table of an instruction set that this CPU has. For the tests, "padded:" before the name means the same
+// table with the largest step multiple for each family, and with hooks that count ranges of work.
 const KernelTable& table_named(const std::string& isa);
 
 }  // namespace qora

@@ -1,4 +1,4 @@
-// Floats as their bits, in forms that compilers vectorise and need no library for.
+// Conversions between floats and their bits, in forms that compilers vectorise without library calls.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ inline uint32_t to_bits(float x) {
     return bits;
 }
 
-// The exponent of a normal x > 0, floor(log2(x)), and 2^n for what is one.
+// floor(log2(x)), the exponent of a normal x > 0; and 2^n for an n that is such an exponent.
 inline int exponent(double x) {
     uint64_t bits;
     std::memcpy(&bits, &x, 8);

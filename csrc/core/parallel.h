@@ -1,4 +1,4 @@
-// Threads. The only place of the engine that knows what they are made of.
+// Parallel loops. Only parallel.cpp knows which threads run them.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,9 @@
 
 namespace qora {
 
-// Runs body(begin, end) over ranges that together cover [0, count) once, on at most num_threads threads
-// (0 = the process default). Ranges are `grain` long (at least 1) and are handed out dynamically, so a
-// slow core does less. The calling thread takes part. The first exception of a body (memory, in practice) is
+// Runs body(begin, end) over ranges that together cover [0, count) once, on at most num_threads threads (0 =
+// the process default). Ranges are `grain` long (at least 1) and are handed out dynamically, so a slow core
+// does less. The calling thread takes part. The first exception of a body (in practice std::bad_alloc) is
 // rethrown here after all threads have stopped.
 void parallel_for(int64_t count, int64_t grain, int num_threads,
                   const std::function<void(int64_t begin, int64_t end)>& body);
@@ -17,17 +17,18 @@ void parallel_for(int64_t count, int64_t grain, int num_threads,
 // OMP_NUM_THREADS, else the CPUs this process may run on.
 int num_threads();
 
-// Threads that parallel_for uses at most for a num_threads argument.
+// The largest number of threads that parallel_for uses for a num_threads argument.
 int resolve_threads(int num_threads);
-// Rows in blocks of whole tiles, of which one has at most one tile more than another.
+// Rows divided into blocks of whole tiles; the sizes of two blocks differ by at most one tile.
 struct EvenBlocks {
     int64_t rows, tile, count;
 
-    // begin(count) is `rows`.
+    // begin(count) equals `rows`.
     int64_t begin(int64_t i) const;
     int64_t largest() const;
 };
-// As few blocks of about `most` rows at most as share `repeats` such sets of rows out evenly among threads.
+// The fewest blocks, of about `most` rows at most, that divide evenly among threads if there are `repeats`
+// such sets of rows.
 EvenBlocks even_blocks(int64_t rows, int64_t tile, int64_t most, int num_threads, int64_t repeats = 1);
 
 // Throws std::invalid_argument unless 1 <= n <= 4096.

@@ -16,11 +16,11 @@
 namespace qora {
 namespace {
 
-// How long a thread looks for work before it sleeps: longer than what lies between two ops of a forward pass,
-// and short beside the time slice of a core that others need.
+// How long a thread spins for work before it sleeps: longer than the time between two ops of a forward pass,
+// and shorter than the time slice of another program that needs the core.
 constexpr std::chrono::microseconds kSpinTime{50};
 
-// Lets the other hardware thread of a core, and then others who wait for this one, go on.
+// Yields to the other hardware thread of the core, and then to other threads that wait for this core.
 void pause() {
     for (int i = 0; i < 32; ++i) {
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
@@ -72,12 +72,12 @@ class Pool {
     }
 
   private:
-    // Threads are never ended: they hold nothing but their scratch memory, and the process takes them along.
+    // Threads are never joined. They own only their scratch memory, and end with the process.
     void grow(int helpers) {
         try {
             for (; threads_ < helpers; ++threads_) std::thread([this] { serve(); }).detach();
         } catch (const std::system_error&) {
-            // The system has no more threads: those that exist, and the caller, do the work.
+            // The system cannot start more threads: the existing ones and the caller do the work.
         }
     }
 
@@ -92,7 +92,7 @@ class Pool {
         for (;;) {
             Job* job = take();
             (*job->work)();
-            // The caller may go on, and the job with it, once `running` is zero.
+            // Once `running` is zero, the caller may return, and the job is destroyed.
             if (--job->running == 0 && waiting_ > 0) {
                 const std::lock_guard<std::mutex> lock(mutex_);
                 helper_ended_.notify_all();
@@ -117,7 +117,7 @@ class Pool {
     std::condition_variable work_exists_, helper_ended_;
     std::deque<Job*> jobs_;  // those with vacancies
     int threads_ = 0, sleeping_ = 0;
-    // Changed under the mutex, read without it by those who spin.
+    // Written under the mutex; spinning threads read it without the mutex.
     std::atomic<int> vacancies_{0};
     std::atomic<int> waiting_{0};
 };
@@ -127,8 +127,8 @@ std::atomic<Pool*>& instance() {
     return pool;
 }
 
-// The child of a fork has none of its parent's threads: it starts with a pool of its own, and the parent's
-// memory of one stays where it is.
+// The child of a fork has none of its parent's threads. It starts with a new pool, and never frees the memory
+// of the parent's pool.
 void watch_forks() {
 #if defined(__unix__) || defined(__APPLE__)
     static const int registered = pthread_atfork(nullptr, nullptr, [] { instance() = new Pool; });

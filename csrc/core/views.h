@@ -31,7 +31,7 @@ struct BasicMatrix {
         const int64_t offset = row * row_stride + block * block_stride + (col - block * block_cols);
         return data + static_cast<size_t>(offset) * dtype_size(dtype);
     }
-    // Columns from `col` on that lie side by side in a row.
+    // The number of contiguous columns of a row from `col` on.
     int64_t run(int64_t col) const { return block_cols > 0 ? block_cols - col % block_cols : cols - col; }
     bool empty() const { return data == nullptr; }
 };
@@ -45,8 +45,9 @@ inline ConstMatrix as_const(const Matrix& m) {
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-// Throws std::invalid_argument("op: message") unless the condition holds. A message that has to be composed
-// is a function that composes it: most checks pass, and describing an array costs more than a small op.
+// Throws std::invalid_argument("op: message") unless the condition holds. Pass a message that has to be
+// composed as a function: most checks pass, and composing the description of an array costs more than a small
+// op.
 template <class Message>
 void check(bool condition, const char* op, const Message& message) {
     static_assert(!std::is_same_v<Message, std::string>, "compose the message in a function");
@@ -65,7 +66,7 @@ class Buffer {
 
     void reserve(size_t bytes) {
         if (bytes <= capacity_) return;
-        memory_.reset();  // free first: scratch is never worth keeping twice
+        memory_.reset();  // free first, so that two buffers never exist at once
         capacity_ = 0;
         memory_.reset(static_cast<uint8_t*>(::operator new(bytes, std::align_val_t{kAlignment})));
         capacity_ = bytes;
@@ -73,7 +74,7 @@ class Buffer {
     uint8_t* data() const { return memory_.get(); }
     size_t capacity() const { return capacity_; }
 
-    // Room for `count` values of T, growing when needed.
+    // Memory for `count` values of T; it grows when needed.
     template <class T>
     T* ensure(int64_t count) {
         reserve(static_cast<size_t>(count) * sizeof(T));

@@ -1,4 +1,4 @@
-// What compilers are told about inlining and unrolling.
+// Macros for inlining and unrolling.
 #pragma once
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -14,7 +14,7 @@
 #define QORA_UNROLL _Pragma("clang loop unroll(full)")
 #define QORA_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
 #else
-#define QORA_NOINLINE __attribute__((noipa))  // nor with other arguments than it is called with
+#define QORA_NOINLINE __attribute__((noipa))  // no inlining, no cloning for constant arguments
 #define QORA_INLINE inline __attribute__((always_inline))
 #define QORA_INLINE_BODY __attribute__((always_inline))  // of a lambda
 #define QORA_UNROLL _Pragma("GCC unroll 16")

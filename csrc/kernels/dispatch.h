@@ -1,4 +1,4 @@
-// Isa → kernel table.
+// The kernel table of each instruction set.
 #pragma once
 
 #include "core/isa.h"

@@ -1,10 +1,10 @@
-// The contract between ops and kernels: one POD of function pointers per instruction set, each beside its
-// tile geometry. Ops read the geometry from the table and never name an instruction set.
+// The contract between ops and kernels: for each instruction set a struct of function pointers and the tile
+// geometry that they expect. Ops read the geometry from the table and never name an instruction set.
 //
 // Every dot product works on dwords: one float32, two bf16, two int16, or four int8. An A operand is a row of
 // dwords along the reduction, a B operand a panel [steps][nr] of dwords (nr columns side by side for each
-// step), so one tile shape serves weights, keys and values of every operand type. Panels of the q4 family
-// have one more row of dwords behind every kGroupSteps steps: what these are to be multiplied with.
+// step). So one tile shape serves weights, keys and values of every operand type. Panels of the q4 family
+// have one more row of dwords after every kGroupSteps steps: the multipliers of these steps.
 #pragma once
 
 #include <cstddef>
@@ -31,12 +31,12 @@ constexpr bool family_is_integer(Family f) { return f != Family::kF32 && f != Fa
 constexpr int64_t kGroupSize = 32;
 constexpr int64_t kGroupSteps = kGroupSize / 4;
 
-// Bytes of a panel's `steps` steps (q4: whole groups) as a right operand.
+// Bytes of `steps` steps of a panel (q4: whole groups) as a right operand.
 constexpr int64_t operand_bytes(Family f, int64_t steps, int64_t nr) {
     return (steps + (f == Family::kQ4 ? steps / kGroupSteps : 0)) * nr * 4;
 }
 
-// Attention in bf16 takes distances of scores in steps of 2^-kBf16ScoreBits octaves (units of log2).
+// Attention in bf16 rounds distances of scores to steps of 2^-kBf16ScoreBits octaves (units of log2).
 constexpr int kBf16ScoreBits = 10;
 
 // Attention in the i16 family. Scores are counted in steps of 2^-kI16ScoreBits octaves. The largest weight of
@@ -56,18 +56,17 @@ constexpr int kI8Limit = 127;
 // Scores and exponents are in units of log2: 2^x is cheaper than e^x.
 constexpr float kLog2E = 1.44269504088896f;
 
-// Stands for "no score yet" in a running maximum; finite, because 2^x is not asked for infinities.
+// The value of a running maximum without any score yet. It is finite, because 2^x does not handle infinities.
 constexpr float kNoScore = -1e30f;
 
-// Limits of a tile's geometry, which every table is checked against when it is compiled: columns divide
-// kMaxTileColumns and are a multiple of kMinTileColumns, so that what is packed in blocks of either fits
-// panels.
+// Limits of a tile's geometry, checked when a table is compiled. The columns divide kMaxTileColumns and are a
+// multiple of kMinTileColumns, so that blocks of kMaxTileColumns columns are whole panels, and panels are
+// whole blocks of kMinTileColumns.
 constexpr int kMaxTileRows = 16;
 constexpr int kMinTileColumns = 16, kMaxTileColumns = 64;
 
-// A family may want the steps of its operands padded to a multiple, as tiles do that matrix instructions
-// multiply at once. It divides kMaxStepMultiple, so that rows that are padded to 64 values are padded enough
-// for it.
+// A family may need the steps of its operands padded to a multiple, for matrix instructions that multiply
+// several steps at once. The multiple divides kMaxStepMultiple, so that padding rows to 64 values is enough.
 constexpr int kMaxStepMultiple = 16;
 static_assert(kMaxStepMultiple * 4 <= 64 && kMaxStepMultiple % kGroupSteps == 0);
 
@@ -79,15 +78,15 @@ struct RowScale {
     int32_t zero_point;
 };
 
-// Memory that is needed after a tile: `step_bytes` bytes for each of its steps, from `begin` on. Where its
-// loop has room, the tile requests a line with each step: all at once they would fill the buffers of the
-// core.
+// Memory to prefetch, which is needed after a tile: `step_bytes` bytes for each step of the tile, from
+// `begin` on. If its loop has room, the tile requests a line with each step: requests all at once would fill
+// the buffers of the core.
 struct PrefetchHint {
     const uint8_t* begin;
     ptrdiff_t step_bytes;
 };
 
-// What the sums of a tile start with: rows `stride` bytes apart, C itself or others; null = zeros.
+// The initial sums of a tile: rows `stride` bytes apart, C itself or other memory; null = zeros.
 struct InitialSums {
     const void* rows;
     ptrdiff_t stride;
@@ -107,19 +106,19 @@ struct TileArgs {
 };
 using TileFn = void (*)(const TileArgs&);
 
-// Turns `groups` groups of a stored q4 panel into a right operand. Stored, for each group: 4 rows of nr
-// dwords whose low nibbles are the bytes of an even step and whose high nibbles those of the odd step behind
-// it, biased by 8; then the nr int16 multipliers of the group.
+// Converts `groups` groups of a stored q4 panel to a right operand. Each stored group has 4 rows of nr
+// dwords, whose low nibbles are the bytes of an even step and whose high nibbles are those of the next step,
+// biased by 8; then the nr int16 multipliers of the group.
 using ExpandFn = void (*)(const uint8_t* panel, int64_t groups, uint8_t* operand);
 constexpr int64_t stored_group_bytes(int64_t nr) { return nr * (kGroupSize / 2 + 2); }
 
-// Rows that kernels for rows take side by side at most.
+// The most rows that row kernels process together.
 constexpr int kMaxRowsTogether = 4;
 
-// Turns rows of n float32 values into rows of n_padded operand values (the rest zero), one behind the other.
-// y is aligned to 64 bytes, n_padded a multiple of 64. i8: bytes with a zero point, the range of the row and
-// zero mapped to 0..255 or, where the table's instructions take signed bytes, to -128..127 (q = round(x /
-// scale) + zero_point; only the table's own tiles read them).
+// Converts rows of n float32 values to contiguous rows of n_padded operand values (the rest zero). y is
+// aligned to 64 bytes, n_padded a multiple of 64. i8: bytes with a zero point, the range of the row and zero
+// mapped to 0..255 or, where the table's instructions take signed bytes, to -128..127 (q = round(x / scale) +
+// zero_point; only the table's own tiles read them).
 using EncodeRowsFn = void (*)(const float* const* x, int count, int64_t n, int64_t n_padded, void* y,
                               RowScale* scales);
 
@@ -141,9 +140,9 @@ struct EpilogueArgs {
     bool out_bf16;
 };
 
-// One block of keys of streaming attention for a few query rows. Integer weights are taken relative to the
-// block's own maximum and rescaled when they are merged, so that they keep their precision in every block;
-// float weights relative to what those of the blocks before are, unless a score is far above.
+// One block of keys of streaming attention for a few query rows. Integer weights are relative to the block's
+// own maximum and are rescaled by the merge, so that they keep their precision in every block. Float weights
+// are relative to the same reference as in the blocks before, unless a score is far above it.
 struct SoftmaxArgs {
     const void* scores;  // accumulators of Q·K, row stride score_stride elements; behind the last key up to
                          // a whole panel: those of any keys
@@ -158,21 +157,22 @@ struct SoftmaxArgs {
     ptrdiff_t weight_stride;
     float* weight_sum;   // [rows] out: sum of the block's weights, in units of what is stored
     bool first;          // the first block
-    float* reference;    // [rows] what accumulated weights are relative to, in units of log2; first kNoScore
-    float* running_sum;  // [rows] of weights; first 0
+    float* reference;    // [rows] the reference of accumulated weights, in units of log2; initially kNoScore
+    float* running_sum;  // [rows] of weights; initially 0
     float* keep;         // [rows] out: factor of what was accumulated before this block
     float* gain;         // [rows] out: factor of this block's accumulators
 };
-// Returns whether the block's accumulators are simply added: then keep and gain are not written.
+// Returns true if the block's accumulators are added without factors. keep and gain are not written then.
 using SoftmaxFn = bool (*)(const SoftmaxArgs&);
 
-// What is added to scores before their softmax. Afterwards a score of the float families is in units of log2;
-// one of i16 with row_shift >= 0 counts steps of 2^-kI16ScoreBits, else of 2^-row_shift as many.
+// Adds bias and mask to scores before their softmax. Afterwards a score of the float families is in units of
+// log2. A score of i16 is in steps of 2^-kI16ScoreBits if row_shift >= 0, else in units of 2^-row_shift such
+// steps.
 struct ScoreBiasArgs {
     void* scores;  // accumulators of Q·K, changed in place, row stride score_stride elements
     ptrdiff_t score_stride;
     int rows, columns;         // columns: whole panels
-    int first;                 // where they begin in a row of bias or mask
+    int first;                 // their first column in a row of bias or mask
     const float* row_scale;    // [rows], float families: accumulator times this = score in units of log2
     const int32_t* row_shift;  // [rows], i16: accumulator >> this = score in steps of 2^-kI16ScoreBits
     const void* const* bias;   // [rows] rows of float32 in units of log2, or (i16) of int32 steps
@@ -180,8 +180,8 @@ struct ScoreBiasArgs {
 };
 using ScoreBiasFn = void (*)(const ScoreBiasArgs&);
 
-// out[r][c] = out[r][c] * keep[r] + (sum of acc[part][r][c] over parts) * gain[r], of the first block without
-// out.
+// out[r][c] = out[r][c] * keep[r] + (sum of acc[part][r][c] over parts) * gain[r]; without out in the first
+// block.
 struct MergeArgs {
     const void* acc;
     int parts;                // i16: those of a block whose weights are too large for one sum, else 1
@@ -196,15 +196,15 @@ struct MergeArgs {
     ptrdiff_t out_stride;
 };
 
-// One time step of the RG-LRU (De et al. 2024, "Griffin", section 2.4) for the channels of a row:
-// keep = 2^(decay * sigmoid(decay_gate)), state = keep * state + sqrt(1 - keep²) * sigmoid(input_gate) * x,
-// out = state * branch. The first step of a sequence takes keep = 0 and a factor of 1.
+// One time step of the RG-LRU (De et al. 2024, "Griffin", section 2.4) for the channels of a row: keep =
+// 2^(decay * sigmoid(decay_gate)), state = keep * state + sqrt(1 - keep²) * sigmoid(input_gate) * x, out =
+// state * branch. The first step of a sequence has keep = 0, and the factor 1 in place of sqrt(1 - keep²).
 struct RecurrenceArgs {
     const float* x;
     const float* input_gate;  // before their sigmoids
     const float* decay_gate;
     const float* decay;   // <= 0, in units of log2
-    const float* branch;  // what the state is multiplied with on its way out
+    const float* branch;  // multiplies the state in the output
     float* state;
     float* out;
     int64_t n;
@@ -212,7 +212,7 @@ struct RecurrenceArgs {
 };
 
 // One head of a short sequence: out = softmax(q kᵀ) v, all in float32. Rows of queries, values and results
-// have `padded` values, a multiple of 16, and are zero behind the head's own. Keys are turned round: head_dim
+// have `padded` values, a multiple of 16, and are zero after the head's own. Keys are transposed: head_dim
 // rows of `keys_padded` values, a multiple of 16 as well.
 struct ShortAttentionArgs {
     const float *q, *k, *v;
@@ -221,12 +221,12 @@ struct ShortAttentionArgs {
     float* weights;  // scratch: kShortRows rows of keys_padded
     float* out;      // [queries][padded]
 };
-// Queries that short_attention takes together.
+// Queries that short_attention processes together.
 constexpr int kShortRows = 4;
 
-// n channels of rows of values, from `first` on, as steps of a right operand: panel[row / kr][channel -
-// first] holds kr rows of a channel, of i16 times factors[channel], of i8 with offsets[channel] taken off
-// before; zero behind them up to nr and behind the last row.
+// Packs n channels of rows of values, from `first` on, as steps of a right operand: panel[row / kr][channel -
+// first] holds kr rows of a channel. i16 multiplies by factors[channel]; i8 subtracts offsets[channel] first.
+// Columns up to nr and rows after the last one are zero.
 using PackStepsFn = void (*)(const float* const* rows, int count, int64_t first, int64_t n,
                              const float* offsets, const float* factors, uint8_t* panel, int64_t nr);
 
@@ -241,7 +241,8 @@ struct FamilyKernels {
     SoftmaxFn softmax;         // null for q4
     ScoreBiasFn add_bias;      // null for i8 and q4
     PackStepsFn pack_steps;    // null for q4
-    // Column of a panel of keys that holds its i-th key, for weights to come out in the order of the keys.
+    // The column of a panel of keys that holds its i-th key, so that weights are stored in the order of the
+    // keys.
     int (*key_column)(int i);
 };
 
@@ -250,8 +251,8 @@ struct KernelTable {
     int nr;                            // columns of every tile
     FamilyKernels family[kNumFamilies];
 
-    // Called by each thread before and after it calls kernels for a range of work, for instruction sets whose
-    // state has to be configured (tiles of AMX, streaming mode of SME). Null = nothing to do.
+    // Hooks that each thread calls before and after it calls kernels for a range of work, for instruction
+    // sets whose state has to be configured (tiles of AMX, streaming mode of SME). Null = nothing to do.
     void (*enter_range)();
     void (*leave_range)();
 
@@ -272,7 +273,7 @@ struct KernelTable {
     // y[i] = x[i] * factors[i] * factor + offsets[i], stored as float32 or bf16.
     void (*scale_row)(const float* x, const float* factors, float factor, const float* offsets, int64_t n,
                       void* y, bool out_bf16);
-    // y[r][i] = round(rows[r][i] * factors[r]), rows of y `stride` apart; up to a vector behind n is written.
+    // y[r][i] = round(rows[r][i] * factors[r]), rows of y `stride` apart; up to a vector after n is written.
     void (*scale_to_i16)(const float* const* rows, int count, int64_t n, const float* factors, int16_t* y,
                          int64_t stride);
     // y[r][i] = round((rows[r][i] - offsets[i]) * factors[r]), likewise; sums[r] = the sum of y[r].
@@ -292,8 +293,8 @@ struct KernelTable {
                         int64_t n, float* y);
     void (*gated_recurrence)(const RecurrenceArgs&);
     void (*short_attention)(const ShortAttentionArgs&);
-    // For i = 0, 2, ... < n, n even: (x[i], x[i + 1]) becomes (x[i] cosines[i] - x[i + 1] sines[i],
-    // x[i + 1] cosines[i + 1] + x[i] sines[i + 1]).
+    // For i = 0, 2, ... < n, n even: (x[i], x[i + 1]) becomes (x[i] cosines[i] - x[i + 1] sines[i], x[i + 1]
+    // cosines[i + 1] + x[i] sines[i + 1]).
     void (*rotate)(float* x, int64_t n, const float* cosines, const float* sines);
     // Weights of a stored q4 row times `inverse`, rounded to bytes, and the sum of these. Whole groups: 16
     // bytes each, the even weight in the low half of a byte, biased by 8.

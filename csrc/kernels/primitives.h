@@ -1,17 +1,17 @@
-// The operations of a vector wrapper one by one, for tests: docs/kernels/porting.md lists what each promises.
+// The operations of a vector wrapper one by one, for tests; docs/kernels/porting.md lists them.
 #pragma once
 
 #include <cstdint>
 
 namespace qora {
 
-// Each operand is as many values as the operation reads for one vector, from memory that ends behind them.
+// Each operand has exactly as many values as the operation reads for one vector.
 struct PrimitiveArgs {
     const void* a;
     const void* b;
     const void* c;
     int n;      // lanes, or a shift
-    void* out;  // in place of what a vector stores or a scalar result
+    void* out;  // the stored vector, or a scalar result
 };
 
 struct Primitive {

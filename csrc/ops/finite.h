@@ -1,4 +1,4 @@
-// Whether values are numbers.
+// A test for NaN and infinity.
 #pragma once
 
 #include "kernels/kernel_table.h"

@@ -12,8 +12,8 @@
 namespace qora {
 namespace {
 
-// Seconds of the fastest of the runs that begin within kMeasuringTime: long enough for the system to give
-// each thread a core of its own, since a new one may share that of its parent at first.
+// Seconds of the fastest of the runs that begin within kMeasuringTime. This is long enough for the system to
+// move each thread to a core of its own: a new thread may share the core of its parent at first.
 template <class Run>
 double fastest(const Run& run) {
     using Seconds = std::chrono::duration<double>;
@@ -59,7 +59,7 @@ double tile_peak(const KernelTable& table, Family family, int num_threads) {
 double memory_peak(int num_threads) {
     constexpr int64_t kBytes = int64_t{256} << 20, kChunk = int64_t{1} << 20, kWords = kChunk / 8;
     Buffer memory(kBytes);
-    // Each thread's first touch, so that pages exist and are not all one page of zeros.
+    // Each thread writes its pages first. Otherwise they would all be the system's one page of zeros.
     parallel_for(kBytes, kChunk, num_threads, [&](int64_t begin, int64_t end) {
         std::memset(memory.data() + begin, 1, static_cast<size_t>(end - begin));
     });
@@ -72,7 +72,7 @@ double memory_peak(int num_threads) {
             sums[static_cast<size_t>(begin / kChunk)] = sum;
         });
     });
-    // Uses the sums, or the compiler could leave the reading out.
+    // Uses the sums, so that the compiler cannot remove the reading.
     check(std::all_of(sums.begin(), sums.end(), [&](uint64_t sum) { return sum == sums[0]; }), "memory_peak",
           "memory changed while it was read");
     return static_cast<double>(kBytes) / best / 1e9;

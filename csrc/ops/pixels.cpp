@@ -16,8 +16,9 @@ namespace {
 constexpr const char* kOp = "resize_u8";
 constexpr int64_t kMaxSide = 65536;
 constexpr int kChannels = 3;
-// Output rows of one work item. Each item scales the source rows that it needs by itself, so neighbours
-// share a few of them; in exchange, one frame alone keeps several threads busy and the scratch stays in L2.
+// Output rows of one work item. Each item scales all source rows that it needs, so neighbouring items scale a
+// few rows twice. In exchange, a single frame can use several threads, and the scratch memory stays in the L2
+// cache.
 constexpr int64_t kMinBandRows = 16, kMaxBandRows = 32;
 constexpr int kPilBits = 22;
 
@@ -47,8 +48,8 @@ struct Axis {
     }
 };
 
-// Bits of the fixed point: 22 for Pillow; for torch the most for which the largest weight of the whole axis
-// still fits int16.
+// Fractional bits of the weights: 22 for Pillow; for torch the most with which the largest weight of the
+// whole axis fits an int16.
 int fixed_point_bits(ResizeRule rule, double largest_weight) {
     if (rule == ResizeRule::kPil) return kPilBits;
     int bits = 0;
@@ -118,7 +119,7 @@ struct Axes {
     }
 };
 
-// The frames of a clip come one by one: a thread keeps the axes of the last.
+// The frames of a clip come one by one, so a thread keeps the axes of the last frame.
 const Axes& axes_of(int64_t height, int64_t width, const ResizeSpec& spec) {
     thread_local Axes kept;
     Axes wanted{height, width, spec, {}, {}};
@@ -228,7 +229,7 @@ struct AntialiasedFrame {
     bool rows_first;
 };
 
-// Memory that bands of rows share.
+// Scratch memory that bands of rows share.
 struct BandScratch {
     std::vector<uint64_t> packed;
     std::vector<uint8_t> between;

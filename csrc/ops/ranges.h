@@ -6,7 +6,8 @@
 
 namespace qora {
 
-// Tells a table that this thread is about to call its kernels, and that it is done.
+// Calls the hooks of a table: on construction before this thread calls its kernels, on destruction
+// afterwards.
 class KernelRange {
   public:
     explicit KernelRange(const KernelTable& table) : leave_(table.leave_range) {

@@ -83,7 +83,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> str:
-    """Look up `__version__` when it is asked for: reading package metadata takes a while."""
+    """Look up `__version__` on first use: reading package metadata is slow."""
     if name != "__version__":
         raise AttributeError(f"module 'qora_vision' has no attribute {name!r}")
     from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Types of the native module."""
+"""The native module: ops and kernels on NumPy arrays; its source is in csrc/."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict

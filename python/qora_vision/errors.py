@@ -1,8 +1,8 @@
-"""Exceptions of the package: each says what was wrong, what was expected and what to do.
+"""Exceptions of the package. Each message says what was wrong, what was expected and what to do.
 
-Each is also a `ValueError`, or an `OSError` where the fault lies outside the program. What a file contains
-goes into a message through `shown`, `listed` and `reason` only: a file can hold values that take for ever, or
-all memory, to write out.
+Each is also a `ValueError`, or an `OSError` where the fault lies outside the program. A message quotes the
+content of a file only through `shown`, `listed` and `reason`, which bound the length: a hostile file can hold
+values whose `repr` takes unlimited time or memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class QoraVisionError(Exception):
 
 
 class QoraVisionWarning(UserWarning):
-    """Something that was assumed, and may be wrong."""
+    """An assumption of the package that may be wrong."""
 
 
 class VideoError(QoraVisionError, ValueError):
@@ -35,7 +35,7 @@ class CheckpointError(QoraVisionError, ValueError):
 
 
 class DownloadError(QoraVisionError, OSError):
-    """A model that cannot be fetched: unknown, forbidden, out of reach, or damaged on the way."""
+    """A model that cannot be downloaded: unknown, forbidden, unreachable, or damaged in transfer."""
 
 
 class ModelFileError(QoraVisionError, ValueError):
@@ -51,28 +51,28 @@ class IsaError(QoraVisionError, ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value from a file as a message may have it: much like `repr`, one line, cut.
+    """Return a value from a file as text for a message: like `repr`, but on one line and cut.
 
-    Looks at a bounded part of the value only, whatever it holds and however deeply it is nested.
+    It reads a bounded part of the value only, however deeply the value is nested.
     """
     return _shown(value, _MAX_DEPTH)
 
 
 def listed(names: Iterable[object], most: int = _MAX_NAMES) -> str:
-    """Return names from a file, one after the other, each cut, and no more than `most` of them."""
+    """Return names from a file as one text: each name cut, and at most `most` of them."""
     names = list(names)
     text = ", ".join(_name(name) for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def reason(error: BaseException) -> str:
-    """Return what another library says of a file, in one line and cut: it may quote what it read."""
+    """Return the message of another library's error, on one line and cut: it may quote the file."""
     parts = [part[:_MAX_REASON] if isinstance(part, str) else part for part in error.args]
     plain = all(isinstance(part, str | int | float | None) for part in parts)
     if len(parts) == 1 and isinstance(parts[0], str):
         text = parts[0]
     else:
-        # Of errors with a form of their own, such as those of codecs, whose objects are bytes of the file.
+        # Other errors may hold objects from the file. The text of a `UnicodeError` is bounded.
         text = str(error) if plain or isinstance(error, UnicodeError) else ""
     text = " ".join(text[: 2 * _MAX_REASON].split())
     cut = f"{text[:_MAX_REASON]}..." if len(text) > _MAX_REASON else text

@@ -1,4 +1,4 @@
-"""The console script when things go wrong: exit statuses, what it says, interruption, pipes, terminals."""
+"""Failures of the console script: exit statuses, messages, interruption, pipes, terminals."""
 
 from __future__ import annotations
 

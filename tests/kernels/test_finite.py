@@ -1,4 +1,4 @@
-"""The check of pixel values: every instruction set finds the one value that is no number, wherever it is."""
+"""The check of pixel values: every instruction set finds a single NaN or infinity at any position."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the CPU's flags are read from /proc/cpuinfo")
 def test_every_instruction_set_of_this_cpu_is_tested() -> None:
-    """The tests run on what `available_isas` says; this is what it has to say."""
+    """The tests run on the result of `available_isas`; this test checks that result."""
     assert available_isas() == _expected_isas()
     assert _expected_isas() == ISAS
 

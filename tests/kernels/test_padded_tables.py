@@ -1,4 +1,4 @@
-"""What matrix-tile instruction sets ask of the ops: padded sums, and hooks around ranges of work.
+"""Requirements of matrix instructions on the ops: padded sums, and hooks around ranges of work.
 
 No table needs either yet. `padded:` before the name of an instruction set is its table with the largest step
 multiple and with hooks that count: zeros that are added change no bit.

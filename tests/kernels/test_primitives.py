@@ -1,4 +1,4 @@
-"""What each operation of the vector wrappers promises, one by one, against NumPy.
+"""Each operation of the vector wrappers, compared with NumPy.
 
 docs/kernels/porting.md lists the promises under "where ports go wrong"; the reference is
 csrc/kernels/simd/simd_scalar.h.

@@ -221,7 +221,7 @@ def test_any_index_of_shards(tmp_path: Path) -> None:
         ("vivit_tiny", {"num_frames": 10**9}, "num_frames"),
         ("videomae_tiny", {"num_frames": 10**9}, "num_frames"),
         ("videomae_tiny", {"image_size": [60000, 60000]}, "image_size"),
-        ("videomae_tiny", {"id2label": {"0": "\ud800"}}, "id2label: a class name is no text"),
+        ("videomae_tiny", {"id2label": {"0": "\ud800"}}, "id2label: expected texts as class names"),
         ("video_swin_tiny", {"depths": [2**30, 2, 2, 2]}, "depths"),
     ],
 )

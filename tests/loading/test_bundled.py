@@ -1,4 +1,4 @@
-"""Models that ship in the package: found by name, used when none is named, listed, and never mistaken."""
+"""Models that ship in the package: found by name, used by default, listed, and not confused with files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that are given put wrong ones right."""
+"""Given names replace wrong names of a checkpoint."""
 
 from __future__ import annotations
 

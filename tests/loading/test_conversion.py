@@ -1,4 +1,4 @@
-"""What name maps may say beside a name: parts of fused layers, layers folded together, prefixes."""
+"""Patterns of name maps: parts of fused layers, layers folded together, prefixes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_layers_in_a_row_become_one(tmp_path: Path) -> None:
     w1, b1, w2, b2 = (values.astype(np.float64) for values in parts.values())
     assert np.array_equal(tensors["both.weight"], (w2 @ w1).astype(np.float32))
     assert np.array_equal(tensors["both.bias"], (w2 @ b1 + b2).astype(np.float32))
-    with pytest.raises(CheckpointError, match=r"'b.weight' is \(2, 3\), which does not follow on 'a.weight'"):
+    with pytest.raises(CheckpointError, match=r"'b.weight' of shape \(2, 3\) cannot follow 'a.weight'"):
         converted(
             {"both": (Folded("a", "b"),)},
             {f"both.{kind}": shape for kind, shape in KINDS.items()},
@@ -91,7 +91,9 @@ def test_a_layer_with_scaled_outputs(tmp_path: Path) -> None:
     np.testing.assert_allclose(tensors["blocks.0.fc.bias"], gamma * bias, rtol=1e-7)
     plain = converted(names, shapes, written(tmp_path, **given))
     assert np.array_equal(plain["blocks.0.fc.weight"], weight)
-    with pytest.raises(CheckpointError, match=r"'b.0.gamma' is \(3,\): it does not fit 'b.0.fc.weight'"):
+    with pytest.raises(
+        CheckpointError, match=r"'b.0.gamma' has shape \(3,\), which does not match 'b.0.fc.weight'"
+    ):
         converted(names, shapes, written(tmp_path, **given, b__0__gamma=draw(3)))
 
 
@@ -101,7 +103,9 @@ def test_what_a_layer_makes_of_a_constant(tmp_path: Path) -> None:
     tensors = converted(names, shapes, written(tmp_path, **given))
     weight, bias, token = (values.astype(np.float64) for values in given.values())
     assert np.array_equal(tensors["query"], (weight @ token[0, 0] + bias).astype(np.float32))
-    with pytest.raises(CheckpointError, match=r"'q.weight' is \(4, 5\), which does not take 'token', \(6,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"'q.weight' of shape \(4, 5\) cannot be applied to 'token' of shape \(6,\)"
+    ):
         converted(names, shapes, written(tmp_path, **given | {"token": draw(6)}))
 
 
@@ -120,5 +124,7 @@ def test_prefixes_come_off_however_often_they_stand_there(tmp_path: Path) -> Non
     assert sorted(checkpoint.without_prefixes(())) == ["a", "b", "c.module.d"]
     assert sorted(checkpoint.without_prefixes(("c.",))) == ["a", "b", "d"]
     twice = written(tmp_path, module__a=draw(1), a=draw(1))
-    with pytest.raises(CheckpointError, match=r"it has 'a' twice, under different prefixes \(_orig_mod\., "):
+    with pytest.raises(
+        CheckpointError, match=r"it has 'a' twice, under different prefixes \(of _orig_mod\., "
+    ):
         twice.without_prefixes(())

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched, checked, converted once; whatever goes wrong is said."""
+"""Models of the Hugging Face hub: downloaded, checked, converted once; and the errors of each step."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_offline_needs_nothing_once_it_is_here(
     shutil.rmtree(tmp_path / "hf")
     assert qora_vision.load(NAME).quantization == "q4", "the converted file is enough"
     assert hub.requests == []
-    with pytest.raises(DownloadError, match="not whole"):
+    with pytest.raises(DownloadError, match="local copy is incomplete"):
         qora_vision.load(NAME, weights="q8")
 
 

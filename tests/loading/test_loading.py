@@ -125,7 +125,7 @@ def test_both_spellings_of_one_tensor_are_one_too_many(tmp_path: Path) -> None:
         ({"layer_norm_eps": 0}, "norm_eps must be a positive number"),
         ({"id2label": {"0": "a", "1": "b"}}, "config.json names 2 classes, the classifier has 11"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label: expected an object that maps 0, 1"),
-        ({"id2label": {str(i): i for i in range(11)}}, "id2label: a class name is no text"),
+        ({"id2label": {str(i): i for i in range(11)}}, "id2label: expected texts as class names"),
         ({"id2label": CLASSES}, "id2label: expected an object"),
     ],
 )

@@ -1,4 +1,4 @@
-"""TimeSformer beside Hugging Face transformers, run here and now on random weights: see live_reference.py."""
+"""Live comparison of TimeSformer with Hugging Face transformers on random weights; see live_reference.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Video Swin beside torchvision, run here and now on random weights: see live_reference.py."""
+"""Live comparison of Video Swin with torchvision on random weights; see live_reference.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""V-JEPA 2 beside Hugging Face transformers, run here and now on random weights: see live_reference.py.
+"""Live comparison of V-JEPA 2 with Hugging Face transformers on random weights; see live_reference.py.
 
 The comparison at the published size runs with QORA_TEST_LARGE=1 alone: it takes minutes, and 4 GB.
 """

@@ -1,4 +1,4 @@
-"""What the repository promises in more than one place is the same everywhere."""
+"""Facts that several places of the repository state agree."""
 
 from __future__ import annotations
 

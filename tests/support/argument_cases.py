@@ -1,4 +1,4 @@
-"""What the tests of wrong arguments share."""
+"""Helpers of the tests of wrong arguments."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How far a kernel may be from the float64 result: bounds derived from the arithmetic that each family uses.
 
 A `Bounded` is a value and the largest error that it may have. Each step below propagates the error of its
-input and adds its own; nothing is fitted to what the kernels give. Two references exist for operands that are
-rounded:
+input and adds its own; no bound is fitted to results of the kernels. Two references exist for operands that
+are rounded:
 
 * `model=False`: the exact operation. A rounded operand is half a step off.
 * `model=True`: the operation on operands that are rounded as documented. What remains is float32 arithmetic,

@@ -1,4 +1,4 @@
-"""What the tests of checkpoints share: the values in the committed files, and how to compare with them."""
+"""Helpers of the tests of checkpoints: the values in the committed files, and comparisons with them."""
 
 import numpy as np
 

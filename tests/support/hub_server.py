@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class HubServer:
-    """One repository, and what shall go wrong with it."""
+    """One repository, and the faults that the server simulates."""
 
     directory: Path
     repository: str = "somebody/tiny-vivit"

@@ -1,4 +1,4 @@
-"""What the kernel tests share: instruction sets, weights of every form, buffers between guard values."""
+"""Helpers of the kernel tests: instruction sets, weights of every form, buffers between guard values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qora_vision import _core
 from qora_vision.engine.ops import PackedLinear, available_isas, quantize
 
-# test_isa.py checks this list against what the operating system says of the CPU: nothing drops out unnoticed.
+# test_isa.py compares this list with the CPU's features as the operating system reports them.
 ISAS = available_isas()
 LINEAR_FAMILIES = ("f32", "bf16", "i8", "q4")
 ATTENTION_FAMILIES = ("f32", "bf16", "i16", "i8")
@@ -58,7 +58,7 @@ def guarded(rows: int, cols: int, dtype: type = np.float32, gap: int = _GAP) -> 
 
 
 def framed(x: NDArray) -> NDArray:
-    """The same values inside a larger buffer of NaN: a kernel that reads beside them gives itself away."""
+    """The same values inside a larger buffer of NaN: a kernel that reads outside of them returns a NaN."""
     nan = 0x7FC0 if x.dtype == np.uint16 else np.nan
     frame = np.full((x.shape[0] + 2, x.shape[1] + 2 * _GAP), nan, x.dtype)
     view = frame[1:-1, _GAP:-_GAP]

@@ -1,4 +1,4 @@
-"""What comparisons with Hugging Face transformers, run here and now on random weights, have in common.
+"""Helpers of live comparisons with Hugging Face transformers, on random weights.
 
 Weights are drawn by `randomise` of tools/make_goldens.py: outputs of every layer have about the variance of
 its inputs, and attention scores a deviation of two, so that tokens differ in weight as they do after

@@ -1,4 +1,4 @@
-"""What tests of published weights, which we cannot ship, have in common: where those are."""
+"""Helpers of the tests of published weights, which we cannot ship: their paths."""
 
 from __future__ import annotations
 

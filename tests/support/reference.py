@@ -1,4 +1,4 @@
-"""What the kernels should compute: naive NumPy in float64, written from the definitions and nothing else.
+"""Reference results of the kernels: naive NumPy in float64, written from the definitions only.
 
 Arrays that the engine takes as bf16 are uint16 there; `from_bf16` turns them into what they stand for.
 Nothing here uses the package under test. How far a kernel may be from these results is derived in

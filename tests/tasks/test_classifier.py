@@ -1,4 +1,4 @@
-"""The public API on a tiny model: what goes in, what comes out, and what is said when it cannot."""
+"""The public API on a tiny model: arguments, results and errors."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_video_file(clf: VideoClassifier) -> None:
 
 
 def test_sampling(clf: VideoClassifier, video: NDArray[np.uint8]) -> None:
-    """The rules are tested in tests/video; here that uniform is the default and others are heard."""
+    """tests/video tests the rules; this test checks the default, uniform, and that the argument is used."""
     uniform, dense = [0, 9, 19, 29], [11, 13, 15, 17]
     for given, frames in (
         ({}, uniform),

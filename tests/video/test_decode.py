@@ -1,4 +1,4 @@
-"""Reading videos: what is promised is not believed, what is broken is said clearly."""
+"""Reading videos: frame counts of containers are not trusted, and errors name the fault."""
 
 from __future__ import annotations
 

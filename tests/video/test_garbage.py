@@ -1,4 +1,4 @@
-"""Videos that were decoded to something else than what they show: fields, colours, mirrors, times."""
+"""Videos that some decoder has decoded wrongly: fields, colours, mirrors, times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names a video: paths, pipes, addresses, bytes, file objects; and what does not, with what to do."""
+"""Sources of a video: paths, pipes, addresses, bytes, file objects; and the errors of wrong sources."""
 
 from __future__ import annotations
 

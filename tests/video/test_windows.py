@@ -48,7 +48,7 @@ def test_a_last_window_ends_at_the_last_frame() -> None:
     ("count", "expected"), [(1, [0, 0, 0, 0]), (3, [0, 0, 1, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 3, 5])]
 )
 def test_a_video_shorter_than_a_window_is_one_window(count: int, expected: list[int]) -> None:
-    """Spread over what there is: looping it, as dense sampling does, would show a cut that is none."""
+    """Spread over the existing frames: looping, as dense sampling does, would add a cut."""
     assert shown(count) == [expected]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: every type and layout comes back right, and whatever is wrong with a file is said by name."""
+"""Checkpoints: every type and layout is read correctly, and an error names the fault of a file."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         (b"", "0 bytes, too few"),
         (b"PK\x03\x04" + bytes(20), "PyTorch checkpoint"),
         (b"version https://git-lfs.github.com/spec/v1\noid x", "Git LFS pointer"),
-        (safetensors_bytes({"x": entry()}, bytes(8), length=2**63), "does not start as a safetensors"),
+        (safetensors_bytes({"x": entry()}, bytes(8), length=2**63), "does not start like a safetensors"),
         (safetensors_bytes({"x": entry()}, bytes(8), length=99_999_999), "should have 99999999 bytes"),
         (safetensors_bytes(b'{"x": 1'), "not valid JSON"),
         (safetensors_bytes(b"{\xff\xff}"), "not valid JSON"),
@@ -185,7 +185,7 @@ def test_tensors_missing_in_their_shards_are_all_named(sharded):
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "a\\b", "C:x", "..", "", 5, None])
 def test_an_index_must_stay_in_its_directory(sharded, name):
     change_map(sharded, a=name)
-    with pytest.raises(CheckpointError, match="files beside it"):
+    with pytest.raises(CheckpointError, match="files in its folder"):
         open_checkpoint(sharded)
 
 
@@ -228,7 +228,7 @@ def test_missing_and_unknown_files(tmp_path):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             open_checkpoint(tmp_path / name)
     (tmp_path / "x.txt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"x\.txt: not a checkpoint file by its name"):
+    with pytest.raises(CheckpointError, match=r"x\.txt: the name is not that of a checkpoint file"):
         open_checkpoint(tmp_path / "x.txt")
 
 

@@ -1,4 +1,4 @@
-"""The `.qora-vision` file: what is written comes back, and nothing damaged is ever taken for a model."""
+"""The `.qora-vision` file: what is written is read back, and every damaged file is refused."""
 
 import contextlib
 import dataclasses
@@ -328,8 +328,8 @@ def test_a_wrong_header_is_refused(tmp_path, changes, message):
         ({"kind": "q4", "shape": [1, 64]}, "U8", "data of a q4 tensor"),
         ({"kind": "q4", "shape": [1, "x"]}, "U8", "wrong shape"),
         ({"kind": "q4", "shape": [32]}, "U8", "needs a shape"),
-        ({"kind": "q8", "shape": [1, 32]}, "U8", "incomplete or of a wrong type"),
-        ("q4", "U8", "incomplete or of a wrong type"),
+        ({"kind": "q8", "shape": [1, 32]}, "U8", "lacks an entry or has a wrong type"),
+        ("q4", "U8", "lacks an entry or has a wrong type"),
         (None, "I64", "the type I64"),
     ],
 )
@@ -361,7 +361,7 @@ def test_a_wrong_table_of_tensors_is_refused(tmp_path, claim, dtype, message):
         ({"quantization": "q3"}, "expected one of q4, q8, f16, f32"),
         ({"architecture": ""}, "architecture must be a name"),
         ({"tensors": {"x": np.zeros(3)}}, "'x' is float64"),
-        ({"tensors": {"__metadata__": np.zeros(3, np.float32)}}, "cannot have the name"),
+        ({"tensors": {"__metadata__": np.zeros(3, np.float32)}}, "cannot be named"),
         (
             {
                 "tensors": {

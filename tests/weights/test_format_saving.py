@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_the_old_file(path, model):
         env=environment,
         timeout=60,
     )
-    assert "cannot save (File too large); what was there before is unchanged" in done.stdout
+    assert "cannot save (File too large); the old file, if there was one, is unchanged" in done.stdout
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

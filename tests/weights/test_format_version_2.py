@@ -1,4 +1,4 @@
-"""Version 2 of the model file: what it adds, and that version 1 is written where nothing of it is needed."""
+"""Version 2 of the model file: its additions, and that version 1 is written if a model needs none of them."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_version_2_brings_everything_back(tmp_path: Path, changes: dict[str, Any
         ({"scoring": "hardmax"}, "scoring is 'hardmax': expected one of softmax"),
         ({"parts": {"voice": {}}}, "no part 'voice': expected one of tokenizer"),
         ({"parts": {"generation": float("nan")}}, "generation cannot be stored as JSON"),
-        ({"networks": {"a/b": NetworkDescription("x", {})}}, "cannot have the name 'a/b'"),
-        ({"networks": {"part": NetworkDescription("x", {})}}, "cannot have the name 'part'"),
+        ({"networks": {"a/b": NetworkDescription("x", {})}}, "cannot be named 'a/b'"),
+        ({"networks": {"part": NetworkDescription("x", {})}}, "cannot be named 'part'"),
     ],
 )
 def test_what_version_2_cannot_hold_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

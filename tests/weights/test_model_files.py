@@ -112,7 +112,7 @@ def test_labels_of_a_model_are_not_those_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_truncated_or_damaged_file_is_refused(tmp_path: Path) -> None:
-    """tests/weights/test_format.py damages every part; here that `load` does not look away."""
+    """tests/weights/test_format.py damages every part; this test checks that `load` verifies the file."""
     path = tmp_path / "model.qora-vision"
     qora_vision.load(TINY).save(path)
     content = path.read_bytes()

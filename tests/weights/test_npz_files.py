@@ -78,5 +78,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
     )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", header + b"\n" + bytes(8))
-    with pytest.raises(CheckpointError, match="has 8 bytes, not those of float32"):
+    with pytest.raises(CheckpointError, match="has 8 bytes, which do not make an array of float32"):
         open_checkpoint(path)

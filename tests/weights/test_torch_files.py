@@ -239,11 +239,11 @@ def test_nothing_is_executed(path, tmp_path):
         (a_dict(x=glob("torch", "load")), "holds no tensors"),
         (
             a_dict(x=glob("torch._utils", "_rebuild_qtensor") + b"(" + storage() + b"K\x00tR"),
-            r"'x' is made by torch\._utils\._rebuild_qtensor",
+            r"'x' needs torch\._utils\._rebuild_qtensor",
         ),
-        (a_dict(x=tensor(source=storage(kind="ComplexFloatStorage"))), r"'x' is made by torch\.Complex"),
-        (a_dict(y=tensor(), x=glob("my", "tensor") + b"(" + tensor() + b"tR"), r"'x' is made by my\.tensor"),
-        (a_dict(y=tensor(), x=glob("my", "t") + b"(" + tensor() + b"t\x81}b"), r"'x' is made by my\.t"),
+        (a_dict(x=tensor(source=storage(kind="ComplexFloatStorage"))), r"'x' needs torch\.Complex"),
+        (a_dict(y=tensor(), x=glob("my", "tensor") + b"(" + tensor() + b"tR"), r"'x' needs my\.tensor"),
+        (a_dict(y=tensor(), x=glob("my", "t") + b"(" + tensor() + b"t\x81}b"), r"'x' needs my\.t"),
         (a_dict(x=tensor() + b"}b"), "not a OrderedDict"),
         (a_dict(x=tensor() + plain("a") + b"a"), "not a list"),
         (b"}" + b"(" * 3 + b"u", "holds no tensors"),
@@ -267,10 +267,10 @@ def test_nothing_is_executed(path, tmp_path):
         (a_dict(x=glob("torch._utils", "_rebuild_parameter") + plain((1, 2)) + b"R"), "not a tensor"),
         (a_dict(x=plain("storage") + b"Q"), "not a storage"),
         (a_dict(x=tensor(source=storage("9"))), "'x' is missing"),
-        (a_dict(x=tensor(source=storage(numel=7))), "24 bytes of data, not 7 values"),
-        (a_dict(x=tensor(shape=(2, 2), source=storage(numel=5))), "24 bytes of data, not 5 values"),
+        (a_dict(x=tensor(source=storage(numel=7))), "24 bytes of data, which are not 7 values"),
+        (a_dict(x=tensor(shape=(2, 2), source=storage(numel=5))), "24 bytes of data, which are not 5 values"),
         (a_dict(x=tensor(source=storage(numel=-6))), "damaged reference"),
-        (a_dict(x=tensor(source=storage(kind="LongStorage"))), "24 bytes of data, not 6 values"),
+        (a_dict(x=tensor(source=storage(kind="LongStorage"))), "24 bytes of data, which are not 6 values"),
         (a_dict(x=tensor(source=b"K\x01")), "without proper storage"),
         (a_dict(x=tensor(offset=1)), "'x'.*beyond its data"),
         (a_dict(x=tensor(offset=-1)), "without proper storage"),
@@ -349,7 +349,7 @@ def test_a_compressed_member_cannot_grow_beyond_its_claim(path):
     claim = struct.pack("<I", 10_000_000)
     assert whole.count(claim) == 2
     path.write_bytes(whole.replace(claim, struct.pack("<I", 24)))
-    with pytest.raises(CheckpointError, match="does not unpack to the 24 bytes"):
+    with pytest.raises(CheckpointError, match="does not unpack to the stated 24 bytes"):
         open_checkpoint(path).read("x")
 
 
@@ -375,9 +375,9 @@ def test_legacy_by_hand(path):
         ({"version": 999}, "version is 999"),
         ({"machine": {"little_endian": False}}, "big-endian"),
         ({"machine": []}, "version is"),
-        ({"keys": ["1"]}, "'1' that nothing refers to"),
+        ({"keys": ["1"]}, "'1' that no tensor refers to"),
         ({"keys": []}, "'x' is missing"),
-        ({"keys": [3]}, "nothing refers to"),
+        ({"keys": [3]}, "no tensor refers to"),
         ({"data": struct.pack("<q", 7) + bytes(28)}, "7 values, not 6"),
         ({"data": struct.pack("<q", 6) + bytes(23)}, "beyond the end"),
         ({"data": b""}, "0 values, not 6"),

@@ -1,4 +1,4 @@
-"""What training scripts keep beside the weights does not keep the weights from being read."""
+"""Weights are read although training scripts saved other objects beside them."""
 
 import collections
 import datetime

@@ -1,4 +1,4 @@
-"""The network: a small ViViT whose first layer is a bank of motion filters, and its helper head."""
+"""The network: a small ViViT whose embedding is a fixed bank of motion filters, and its auxiliary head."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from training.camera_motion.labels import LABELS
 TUBELET = (4, 24, 24)
 LUMA = (0.299, 0.587, 0.114)
 SLOTS = FRAMES // TUBELET[0]
-# Channels of the width of 256: answers of filters, those of unrest last; then what a tubelet begins and ends
-# with, how its beginning differs from the end of the one before, and one-hot codes of its column, row and
-# time.
+# Channels of the width of 256, in order: outputs of the motion filters, of which the last `UNREST_FILTERS`
+# respond to cuts and shakes; the first and the last frame of the tubelet; the difference between its first
+# frame and the last frame of the previous tubelet; and one-hot codes of its column, row and time.
 FILTERS, UNREST_FILTERS, FILTER_SCALE = 208, 48, 0.14
 SEAM_FILTERS, AXES = 12, (SIDE // TUBELET[2], SIDE // TUBELET[1], SLOTS)
 BEGINS, ENDS, SEAMS, PLACES = (FILTERS + i * SEAM_FILTERS for i in range(4))
@@ -75,10 +75,10 @@ def motion_filters(count: int, seed: int) -> Tensor:
 
 
 def unrest_filters(count: int, seed: int) -> Tensor:
-    """`count` filters (count, 4 * 24 * 24) for what is no drift: a wave that turns over, in three rhythms.
+    """`count` filters (count, 4 * 24 * 24) for cuts and shakes: waves that change sign in time.
 
-    A picture that becomes another answers to all three, one that trembles to the quick ones. Six rows belong
-    to one wave: its even and its odd phase in each rhythm.
+    There are three rhythms of the sign. A cut excites all three, a shake the fast ones. Six rows belong to
+    one wave: its even and its odd phase in each rhythm.
     """
     rng = np.random.default_rng([seed, 1])
     _, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in TUBELET], indexing="ij")
@@ -97,8 +97,8 @@ def unrest_filters(count: int, seed: int) -> Tensor:
 def seam_filters(count: int) -> Tensor:
     """Waves at rest in the first frame of a tubelet, then the same in the last: (2 * count, 4 * 24 * 24).
 
-    Even and odd phases take turns. A cut between two tubelets is inside of neither, and shows only in how
-    the one begins and the other ended.
+    Even and odd phases alternate. A cut between two tubelets is inside of neither. It shows only in the
+    difference between the last frame of the one and the first frame of the other.
     """
     _, y, x = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in TUBELET], indexing="ij")
     filters = np.zeros((2, count, *TUBELET))
@@ -123,16 +123,16 @@ def place_codes() -> Tensor:
 
 
 def _compare_seams(attention: nn.Module) -> None:
-    """Make attention subtract how the tubelet before ended from how a tubelet begins.
+    """Make attention subtract the end of the previous tubelet from the beginning of each tubelet.
 
-    The first head looks at the token itself, the second at the same place one tubelet earlier (the first
-    tubelet at itself). A score counts in how many of column, row and time a key is the one that is wanted,
-    less 2.5: whatever the contrast by which the layer norm divides, only the right key is above zero.
+    The first head attends to the token itself, the second to the same place one tubelet earlier (the first
+    tubelet to itself). A score is the number of matching coordinates (column, row, time) of a key minus 2.5.
+    So only the wanted key has a positive score, whatever the contrast by which the layer norm divides.
     """
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
         getattr(attention, name).weight.zero_()
     count = sum(AXES)
-    # Channels that are empty before this layer tell what the layer norm took away.
+    # Channels that are zero before this layer hold, after the layer norm, the mean that it subtracted.
     codes = torch.zeros(count + 1, attention.q_proj.in_features)
     codes[:count, PLACES:], codes[:count, SEAMS:PLACES] = torch.eye(count), -torch.eye(count)
     codes[count] = codes[:count].sum(0) / len(AXES)
@@ -149,11 +149,11 @@ def _compare_seams(attention: nn.Module) -> None:
 
 
 def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
-    """Make an MLP write the energy of each pair of filters, and louder phases and positions.
+    """Make an MLP write the energy of each pair of filters, and amplify phases and positions.
 
-    gelu(a) + gelu(-a) rectifies; its sum over the even and the odd filter of a pair hardly depends on where
-    the edges are, only on how they move; so it is with the seams. gelu(a) - gelu(-a) is a itself. The layer
-    norm before it divides by the contrast of the place.
+    gelu(a) + gelu(-a) rectifies. Its sum over the even and the odd filter of a pair depends on how the edges
+    move and hardly on where they are; the same holds for the differences between tubelets. gelu(a) - gelu(-a)
+    is a itself. The layer norm before it divides by the contrast of the place.
     """
     width = first.in_features
     first.weight[:width], first.weight[width:] = 1.5 * torch.eye(width), -1.5 * torch.eye(width)
@@ -170,10 +170,11 @@ def _measure_energy(first: nn.Linear, second: nn.Linear) -> None:
 
 
 class Trainee(nn.Module):
-    """The classifier and a helper, thrown away: each token tells how the background moves at its place.
+    """The classifier, and an auxiliary head (`helper`) that exists during training alone.
 
-    Training sees grey pictures, a third of the work; `finished` puts the colours back.
-    The helper's targets are dense and exact, which teaches motion from far fewer windows than 11 labels can.
+    The auxiliary head predicts for each token how the background moves at its place. Its targets are dense
+    and exact, so motion is learned from far fewer windows than 11 labels would need. Training uses grey
+    pictures, a third of the work; `finished` restores the colours.
     """
 
     def __init__(self, config: VivitConfig, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What the virtual camera looks at: photographs, procedural pictures, real clips; which are held out.
+"""Sources of the virtual camera: photographs, procedural pictures, real clips; and which are held out.
 
 Photographs come from the wheels of scikit-image, scikit-learn and Matplotlib (licences: README.md). Those in
 `HELD_OUT_PHOTOGRAPHS` and `HELD_OUT_CLIPS` are never seen in training.

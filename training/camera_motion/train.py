@@ -63,8 +63,8 @@ def gradients(
 
 def train(out: Path, count: int, peak: float, width: int, layers: int, threads: int) -> None:
     """Go through blocks 0 ... count - 1; the state is kept in `out` after each block."""
-    # A thread for each part of a batch, and none below: on a busy machine, threads that meet after each layer
-    # wait for one another most of the time.
+    # One thread for each part of a batch, and none within it: on a busy machine, threads that synchronise
+    # after each layer wait for each other most of the time.
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-// Rows of heads as operands of attention.
+// Row kernels that make operands of attention from the rows of heads.
 #pragma once
 
 #include <math.h>
@@ -36,7 +36,8 @@ void transpose(const uint8_t* const* rows, int count, int64_t steps, uint8_t* pa
         for (int64_t step = 0; step < steps; ++step) to[step * nr + row] = *at(row, step);
 }
 
-// Sums of squares of Rows rows times `scale`: side by side, because each is a chain.
+// Sums of squares of Rows rows times `scale`, computed together, because each is a chain of dependent
+// additions.
 template <class V, int Rows>
 inline void sums_of_squares(const float* const* rows, int64_t n, float scale, float* y) {
     typename V::F squares[Rows];
@@ -60,7 +61,7 @@ void norms(const float* const* rows, int count, int64_t n, float* y) {
     for_each_vector<V>(count, [&](int64_t r, int lanes) {
         store_lanes<V>(y + r, V::sqrt(load_lanes<V>(y + r, lanes)), lanes);
     });
-    // Again at another scale where squares overflowed or vanished.
+    // Repeat with another scale if squares overflowed or underflowed.
     for (int r = 0; r < count; ++r) {
         if (y[r] > 1e-15f && y[r] < 1e18f) continue;
         const float scale = y[r] < 1.0f ? 0x1p60f : 0x1p-80f;
@@ -69,7 +70,7 @@ void norms(const float* const* rows, int count, int64_t n, float* y) {
     }
 }
 
-// Once NaN, always NaN: the maximum keeps its second operand, and 0 * x is NaN for what is not finite.
+// A NaN stays: the maximum keeps its second operand, and 0 * x is NaN if x is not finite.
 template <class V>
 void largest(const float* const* rows, int count, int64_t n, float* y) {
     for (int r = 0; r < count; ++r) {
@@ -120,7 +121,7 @@ void scale_to_i8(const float* const* rows, int count, int64_t n, const float* of
         auto sum = V::set_i(0);
         for_each_vector<V>(n, [&](int64_t i, int lanes) {
             const auto x = load_lanes<V>(rows[r] + i, lanes) - load_lanes<V>(offsets + i, lanes);
-            // What is not finite became INT32_MIN, which no sum could take.
+            // Values that are not finite became INT32_MIN, which would overflow the sum.
             const auto q = V::max_i(V::to_int(x * factor), V::set_i(-128));
             sum = sum + q;
             V::store_signed_bytes(y + r * stride + i, q);

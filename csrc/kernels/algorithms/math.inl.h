@@ -7,9 +7,9 @@
 namespace qora {
 namespace {
 
-// 2^x for -64 <= x <= 126, and 2^-64 below: next to a weight of 1 that is nothing in float32, while the
-// denormal numbers further down would slow every operation that meets them a hundredfold. The polynomial is a
-// minimax fit of 2^f on [-1/2, 1/2] by relative error: 1e-7, float32's own rounding.
+// 2^x for -64 <= x <= 126, and 2^-64 below. Relative to a weight of 1, 2^-64 is below the rounding of
+// float32. Smaller results would become denormal numbers, which slow every operation on them a hundredfold.
+// The polynomial is a minimax fit of 2^f on [-1/2, 1/2] by relative error: 1e-7, float32's own rounding.
 template <class V>
 QORA_INLINE typename V::F exp2_remainder(typename V::F f) {  // (2^f - 1) / f
     auto p = V::fma(V::set(1.534581243e-04f), f, V::set(1.339993090e-03f));
@@ -21,7 +21,7 @@ QORA_INLINE typename V::F exp2_remainder(typename V::F f) {  // (2^f - 1) / f
 
 template <class V>
 QORA_INLINE typename V::F exp2(typename V::F x) {
-    x = V::max(V::set(-64.0f), x);  // the second operand of a maximum survives when it is NaN
+    x = V::max(V::set(-64.0f), x);  // a maximum returns its second operand if that is NaN
     const auto n = V::round(x);
     const auto f = x - n;
     return V::scale_by_power(V::fma(exp2_remainder<V>(f), f, V::set(1.0f)), n);
@@ -45,10 +45,10 @@ QORA_INLINE typename V::F sigmoid(typename V::F x) {
     return V::reciprocal(e + V::set(1.0f));
 }
 
-// One * 2^-d for words d >= 0 that count steps of 2^-Bits octaves, rounded; zero from sixteen octaves on. In
-// fixed point: d = n + u with n the nearest integer and u in [-1/2, 1/2), the polynomial of degree 3 in units
-// of 2^(P - 15), and a rounding product with 2^(P - n). Before the last rounding the result is off by
-// 1.6e-4 (words of i16) or 3e-4 (bytes of i8), relative: found by trying all words.
+// One * 2^-d for words d >= 0 that count steps of 2^-Bits octaves, rounded; zero from sixteen octaves on. The
+// computation is in fixed point: d = n + u with n the nearest integer and u in [-1/2, 1/2), the polynomial of
+// degree 3 in units of 2^(P - 15), and a rounding product with 2^(P - n). Before the last rounding, the
+// relative error is 1.6e-4 (words of i16) or 3e-4 (bytes of i8), found by trying all words.
 template <class V, int Bits, int One, int P>
 QORA_INLINE typename V::W exp2_steps(typename V::W d) {
     constexpr double kUnit = One * (1 << (15 - P));
@@ -57,7 +57,7 @@ QORA_INLINE typename V::W exp2_steps(typename V::W d) {
         return static_cast<int16_t>(c * kUnit + (c < 0 ? -0.5 : 0.5));
     };
     const auto n = V::mul_w(d, V::set_w(1 << (15 - Bits)));
-    const auto u = V::template shift_left_w<16 - Bits>(d);  // what is above 1/2 wraps around
+    const auto u = V::template shift_left_w<16 - Bits>(d);  // values above 1/2 wrap around
     auto p = V::add_w(V::mul_w(u, V::set_w(coefficient(-0.0069061))), V::set_w(coefficient(0.0606008)));
     p = V::add_w(V::mul_w(p, u), V::set_w(coefficient(-0.3466419)));
     p = V::add_w(V::mul_w(p, u), V::set_w(static_cast<int16_t>(kUnit - 1)));
@@ -65,10 +65,11 @@ QORA_INLINE typename V::W exp2_steps(typename V::W d) {
 }
 
 // 2^-e as bf16 for words that count e + 1/2 in steps of 2^-kBf16ScoreBits octaves. The exponent and the
-// mantissa of a float are one fixed-point number, n + (2^f - 1) for the octaves n + f: -e and 2^f - 1 - f, a
-// polynomial of what is left of a word without whole octaves. Here it counts steps, eight to the last place
-// of a bf16. Coefficients in steps, found by trying all near the best real ones: the result is off by 4.4e-3
-// at most and by 1.68e-3 root mean square, relative; bf16 by itself, of rounding, by 3.8e-3 and 1.66e-3.
+// mantissa of a float form one fixed-point number. For n + f octaves it is n + (2^f - 1): the distance itself
+// plus 2^f - 1 - f, which is a polynomial of the fraction of the word. Here the unit is a step, an eighth of
+// the last place of a bf16. The coefficients, in steps, were found by trying all integers near the best real
+// ones. The relative error is 4.4e-3 at most and 1.68e-3 root mean square; rounding to bf16 alone has 3.8e-3
+// and 1.66e-3.
 template <class V>
 QORA_INLINE typename V::W exp2_bf16(typename V::W w) {
     constexpr int16_t kHalf = 1 << (kBf16ScoreBits - 1), kRounding = 4, kOne = 0x3f80;
@@ -116,8 +117,9 @@ QORA_INLINE typename V::F gelu(typename V::F x) {
     return V::fma(half, erf<V>(x * V::set(0.707106781186548f)), half);
 }
 
-// GELU as x (1/2 + c P(c²)), with c = x clamped to where that is x or zero: to 8.2e-5 absolute on [-12, 12],
-// and 1.4e-6 |x| beyond. P is a minimax fit of the absolute error, highest power first.
+// GELU as x (1/2 + c P(c²)), with c = x clamped to the interval beyond which GELU is x or zero. The absolute
+// error is 8.2e-5 on [-12, 12], and 1.4e-6 |x| beyond. P is a minimax fit of the absolute error, highest
+// power first.
 struct GeluFit {
     float limit;
     float p[8];
@@ -131,7 +133,7 @@ constexpr GeluFit kGeluTanhFit = {4.1f,
 
 template <class V>
 QORA_INLINE typename V::F fitted_gelu(typename V::F x, const GeluFit& fit) {
-    // The second operand of a maximum and a minimum survives when it is NaN.
+    // A maximum and a minimum return their second operand if that is NaN.
     const auto c = V::min(V::set(fit.limit), V::max(V::set(-fit.limit), x));
     const auto s = c * c;
     auto p = V::set(fit.p[0]);

@@ -21,7 +21,7 @@ struct Primitives {
     static I i(const void* p, int vector) {
         return V::load_i(static_cast<const int32_t*>(p) + vector * kWidth);
     }
-    // Words come as int32, since that is how a wrapper makes them, in the order of packed_column.
+    // Words are given as int32, from which a wrapper packs them, in the order of packed_column.
     static W w(const void* p) {
         int32_t lanes[2 * kWidth];
         for (int k = 0; k < 2 * kWidth; ++k) lanes[V::packed_column(k)] = static_cast<const int32_t*>(p)[k];
@@ -45,8 +45,7 @@ struct Primitives {
     }
     static void put_1(const PrimitiveArgs& p, float x) { *static_cast<float*>(p.out) = x; }
 
-    // The sums of one step of a tile: a dword of A, a vector of dwords of B (aligned), and what they are
-    // added to.
+    // One step of a tile: a dword of A, a vector of dwords of B (aligned), and the accumulator.
     template <class Dot>
     static void dot(const PrimitiveArgs& p) {
         const auto scalar = Dot::broadcast(p.a);

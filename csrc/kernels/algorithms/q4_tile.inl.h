@@ -10,8 +10,8 @@
 namespace qora {
 namespace {
 
-// The sums of a group in int32, for instruction sets without a better way. A right operand's bytes are -8..7,
-// its multipliers what `multiplier` makes of an int16.
+// The sums of a group in int32, for instruction sets without a faster method. The bytes of a right operand
+// are -8..7; `multiplier` converts its int16 multipliers.
 template <class V>
 struct GroupedI8 : V::DotI8 {
     using Base = typename V::DotI8;
@@ -26,8 +26,8 @@ struct GroupedI8 : V::DotI8 {
     }
 };
 
-// As dot_tile, but only the sums of a group of steps stay in registers: each is multiplied and then added to
-// C, which lies in the L1.
+// As dot_tile, but only the sums of one group of steps stay in registers. Each is multiplied and then added
+// to C, which is in the L1 cache.
 template <class V, class Dot, int Rows>
 QORA_NOINLINE void grouped_tile(const TileArgs& args) {
     const auto* a = static_cast<const uint8_t*>(args.a);

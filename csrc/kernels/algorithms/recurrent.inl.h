@@ -32,7 +32,7 @@ void gated_recurrence(const RecurrenceArgs& a) {
         if (!a.fresh) {
             const auto log2_keep =
                 sigmoid<W>(load_lanes<W>(a.decay_gate + i, lanes)) * load_lanes<W>(a.decay + i, lanes);
-            // keep² + gain² = 1: the state's variance stays that of the input.
+            // keep² + gain² = 1, so that the state keeps the variance of the input.
             const auto gain = W::sqrt(one_minus_exp2<W>(log2_keep + log2_keep));
             state = W::fma(exp2<W>(log2_keep), load_lanes<W>(a.state + i, lanes), gain * input);
         }

@@ -8,8 +8,8 @@
 namespace qora {
 namespace {
 
-// A group has sixteen levels, which are rounded once and then looked up. Those that no weight has may be
-// anything.
+// A group has sixteen levels, which are rounded once and then looked up. Levels without a weight may have any
+// value.
 template <class V>
 int32_t q4_to_i8(const uint8_t* stored, const float* scales, int64_t groups, float inverse, int8_t* y) {
     const float steps[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};

@@ -12,16 +12,15 @@
 namespace qora {
 namespace {
 
-// Rows that are worked on side by side, as many as registers hold sums for: what a row's elements have to
-// wait for, its mean or its range, is a chain of a hundred cycles, and a CPU does not look ahead to the next
-// row.
+// Rows that are processed together, as many as the registers hold sums for. The mean or the range of a row is
+// a chain of a hundred cycles, and a CPU does not look ahead as far as the next row.
 template <class V>
 constexpr int kRowsTogether = V::kTileVectors < 4 ? 2 : kMaxRowsTogether;
 template <class V>
 using SumsOf = Wide<V, 2>;
 
-// Calls body(r, i) for kRowsTogether rows at a time, row i in place r. Behind the last row comes that one
-// again, so that every row is summed in the same order.
+// Calls body(r, i) for kRowsTogether rows at a time, row i at place r. After the end, the last row is
+// repeated, so that every row is summed in the same order.
 template <class V, class Body>
 QORA_INLINE void each_together(int first, int count, Body body) {
     QORA_UNROLL
@@ -73,7 +72,7 @@ void norm_of_rows(const float* const* x, int first, int count, int64_t n, const 
         using W = decltype(w);
         const auto factor = load_lanes<W>(gamma + i, lanes);
         const auto offset = Centred ? load_lanes<W>(beta + i, lanes) : W::set(0.0f);
-        // All are read before one is written: two may be the same row, and y may be x.
+        // All rows are read before one is written: two may be the same row, and y may be x.
         typename W::F v[kRows];
         QORA_UNROLL
         for (int r = 0; r < kRows; ++r) {
@@ -162,7 +161,7 @@ void encode_rows_i8(const float* const* x, int count, int64_t n, int64_t n_padde
                     W::fma(load_lanes<W>(from[r] + i, lanes), W::set(inverse[r]), W::set(offset[r]));
                 W::store_bytes(out + i, W::to_int(v));
             });
-            // The weights beyond n are zero, so what stands here does not count.
+            // The weights after n are zero, so these values do not count.
             for (int64_t i = (n + V::kWidth - 1) / V::kWidth * V::kWidth; i < n_padded; i += V::kWidth)
                 V::store_bytes(out + i, V::set_i(0));
         }
@@ -182,7 +181,7 @@ QORA_INLINE typename V::F activated(typename V::F x) {
         return gelu_tanh<V>(x);
 }
 
-// Columns come first: what belongs to them stays in registers while the rows go by.
+// Columns are the outer loop, so that their scales and biases stay in registers for all rows.
 template <class V, bool Integer, Activation Act>
 void epilogue_rows(const EpilogueArgs& e) {
     // Accumulators, scales, sums and bias are padded to whole vectors; residual and out are the caller's.

@@ -1,4 +1,4 @@
-// What is added to attention scores between their product and the softmax.
+// Adds bias and mask to attention scores, between their product and the softmax.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ void add_step_bias(const ScoreBiasArgs& a) {
                     V::store_i(scores + i, V::shift_right_i(V::load_i(scores + i), shift) + offset(i));
                 return;
             }
-            // A unit of the score is more than a step.
+            // The unit of the score is more than a step.
             const int coarser = shift < -31 ? 31 : -shift;
             for (int i = 0; i < a.columns; i += V::kWidth)
                 V::store_i(scores + i, V::load_i(scores + i) + V::shift_right_i(offset(i), coarser));

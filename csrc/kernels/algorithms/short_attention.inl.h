@@ -10,10 +10,10 @@
 namespace qora {
 namespace {
 
-// kShortRows queries, or vectors of values, are worked on together: their sums are chains that do not wait
-// for each other, and what they have in common is loaded once.
+// kShortRows queries, or vectors of values, are processed together: their sums are independent chains, and
+// their common operand is loaded once.
 
-// Scores of Rows queries with one vector of keys, which lie side by side for each channel.
+// Scores of Rows queries with one vector of keys, which are contiguous for each channel.
 template <class V, int Rows>
 inline void short_scores(const ShortAttentionArgs& a, const float* queries, const float* keys,
                          float* scores) {
@@ -40,7 +40,7 @@ inline void short_values(const ShortAttentionArgs& a, const float* weights, cons
     for (int r = 0; r < Rows; ++r) V::store(out + r * V::kWidth, sums[r] * V::set(inverse));
 }
 
-// Turns a row of scores into weights and returns their sum; what stands behind the last key weighs nothing.
+// Converts a row of scores to weights and returns their sum; columns after the last key get the weight zero.
 template <class V>
 inline float short_weights(const ShortAttentionArgs& a, float* scores) {
     for (int64_t k = a.keys; k < a.keys_padded; ++k) scores[k] = kNoScore;

@@ -14,11 +14,12 @@
 namespace qora {
 namespace {
 
-// The softmax of a block takes the rows of a tile side by side, because one alone would wait for its own
-// results. What it stores is what it adds up, so that numerator and denominator see the same rounded weights.
+// The softmax of a block processes the rows of a tile together, because a single row would wait for its own
+// results. It sums the weights as they are stored, so that numerator and denominator use the same rounded
+// weights.
 
-// Brings what was accumulated, relative to a.reference, and a block's weights, relative to `block`, to the
-// larger of the two.
+// Computes the factors that rescale the accumulated weights (relative to a.reference) and a block's weights
+// (relative to `block`) to the larger of the two references.
 template <class V>
 void rescale(const SoftmaxArgs& a, int rows, const float* block) {
     for_each_vector<V>(rows, [&](int64_t r, int lanes) {
@@ -33,14 +34,14 @@ void rescale(const SoftmaxArgs& a, int rows, const float* block) {
     });
 }
 
-// The columns over which packing to words spreads the scores of some keys. Behind the last key they repeat
-// one.
+// The columns over which packing to words spreads the scores of some keys. After the last key, columns repeat
+// a key.
 template <class V>
 int score_columns(int keys) {
     return (keys + 2 * V::kWidth - 1) / (2 * V::kWidth) * (2 * V::kWidth);
 }
 
-// Weights in float32, which reach as far as scores do: `FarScores` changes nothing.
+// Weights in float32, whose range covers all scores, so `FarScores` changes nothing.
 template <class V, int Rows>
 struct F32Weights {
     template <bool FarScores>
@@ -60,7 +61,7 @@ struct F32Weights {
             for (int r = 0; r < Rows; ++r) {
                 const auto score = load_lanes<V>(scores + r * stride + i, lanes, kNoScore);
                 const auto distance = V::fma(score, factor[r], shift[r]);
-                // The second operand of a minimum survives when it is NaN.
+                // A minimum returns its second operand if that is NaN.
                 const auto weight = exp2<V>(V::min(V::set(64.0f), distance));
                 V::store(to + r * to_stride + i, weight);
                 sum[r] = sum[r] + weight;
@@ -70,9 +71,10 @@ struct F32Weights {
     }
 };
 
-// Weights in bf16, made of distances below the reference in words, twice as many to a vector. Words reach 31
-// octaves each way; what is further below weighs less than 2^-31. What is further above, beyond int32 or NaN,
-// looks as far above as can be, but with `FarScores`, where scores are brought near first.
+// Weights in bf16, computed from the distances below the reference in words, of which a vector holds twice as
+// many. Words cover 31 octaves each way. A score further below has a weight of less than 2^-31. A score
+// further above, beyond int32, or NaN, saturates to the largest distance above. With `FarScores`, scores are
+// clamped to the range first.
 template <class V, int Rows>
 struct Bf16Weights {
     static constexpr int kKeys = 2 * V::kWidth;
@@ -116,7 +118,7 @@ struct Bf16Weights {
         for (int r = 0; r < Rows; ++r) a.weight_sum[r] = V::sum(sum[r]);
         if constexpr (FarScores) {
             for (int r = 0; r < Rows; ++r) {
-                // Words cannot be NaN: the sum tells of a score that is not finite.
+                // Words cannot be NaN, so a score that is not finite makes the sum NaN.
                 float defect = 0.0f * reference[r];
                 for (int c = 0; c < score_columns<V>(a.keys); ++c) defect += 0.0f * scores[r * stride + c];
                 a.weight_sum[r] += defect;
@@ -125,8 +127,8 @@ struct Bf16Weights {
     }
 };
 
-// Float32 scores. Floats reach so far that weights need not be relative to the largest score, if only to one
-// that is not far below it: the largest of the first keys, until weights become too large.
+// Float32 scores. The range of floats is so large that weights need not be relative to the largest score,
+// only to one that is not far below it: the largest of the first keys, until weights become too large.
 template <class V, template <class, int> class Weights, int Rows>
 struct FloatSoftmax {
     static constexpr int kFirstKeys = 64;
@@ -171,14 +173,14 @@ struct FloatSoftmax {
     }
 };
 
-// Integer weights are made of steps: distances of kVectors vectors of scores from the maximum, shifted to
-// sixteen bits, where all the rest happens in words, twice as many to a vector.
+// Integer weights are computed from steps: the distances of kVectors vectors of scores from the maximum,
+// shifted to sixteen bits. The rest is done in words, of which a vector holds twice as many.
 template <class V>
 struct StoreWords {
     static constexpr int kVectors = 2;
     using Value = int16_t;
     using Weights = typename V::W;
-    // Scores are a power of two of a step: they need no factor.
+    // The unit of scores is a power of two of a step, so they need no factor.
     static Weights of(const typename V::I (&steps)[2], typename V::W) {
         return exp2_steps<V, kI16ScoreBits, kI16WeightOne, 14>(V::pack_w(steps[0], steps[1]));
     }
@@ -213,8 +215,8 @@ template <class V, class Stored, int Rows>
 struct IntegerSoftmax {
     static constexpr int kKeys = Stored::kVectors * V::kWidth;
 
-    // Packing spreads kKeys keys over all their vectors: these are looked at whole. What stands behind the
-    // last key repeats a score.
+    // Packing spreads kKeys keys over all their vectors, so the maximum is that of whole vectors. Columns
+    // after the last key repeat a score.
     static void max(const SoftmaxArgs& a, int32_t* highest) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
         const ptrdiff_t stride = a.score_stride;
@@ -228,7 +230,7 @@ struct IntegerSoftmax {
         }
         for (int r = 0; r < Rows; ++r) highest[r] = V::max_lane_i(high[r]);
     }
-    // `to_steps(d, r)` turns differences of row r's scores into steps.
+    // `to_steps(d, r)` converts differences of row r's scores to steps.
     template <class ToSteps>
     static void write_steps(const SoftmaxArgs& a, const int32_t* highest, float* sums, ToSteps to_steps) {
         const auto* scores = static_cast<const int32_t*>(a.scores);
@@ -278,7 +280,7 @@ struct IntegerSoftmax {
         if (!huge)
             return write_steps(a, highest, sums,
                                [=](auto d, int r) { return V::shift_right_i(d, shifts[r]); });
-        // Scores so large that a unit of theirs is more than a step. Beyond 2^15 steps every weight is zero.
+        // Scores so large that their unit is more than a step. Beyond 2^15 steps every weight is zero.
         write_steps(a, highest, sums, [=](auto d, int r) {
             const int left = shifts[r] < -15 ? 15 : shifts[r] < 0 ? -shifts[r] : 0;
             const auto near = V::min_i(V::shift_right_i(d, shifts[r] > 0 ? shifts[r] : 0), V::set_i(1 << 15));
@@ -296,7 +298,7 @@ struct IntegerSoftmax {
     }
 };
 
-// The SoftmaxFn of a family: one instance for each number of rows, as of the tile.
+// The SoftmaxFn of a family, with one instance for each number of rows, like the tile.
 template <class V, template <class, int> class Of, int MaxRows>
 bool softmax(const SoftmaxArgs& a) {
     if constexpr (MaxRows > 1) {
@@ -314,7 +316,8 @@ using WordSoftmax = IntegerSoftmax<V, StoreWords<V>, Rows>;
 template <class V, int Rows>
 using ByteSoftmax = IntegerSoftmax<V, StoreBytes<V>, Rows>;
 
-// The natural order of a panel's columns, and those in which packing vectors to words or bytes restores it.
+// Orders of a panel's columns: the natural order, and the orders from which packing vectors to words or bytes
+// gives the natural one.
 inline int same_column(int key) { return key; }
 template <class V>
 int packed_column(int key) {
@@ -346,8 +349,8 @@ void merge(const MergeArgs& m) {
             merge_row<V>(m, r, [=](auto w, int64_t i) { return decltype(w)::load(acc + i); });
             continue;
         }
-        // Whether a row's parts are added as integers depends on that row alone: its result does not change
-        // with those beside it.
+        // Whether a row's parts are added as integers depends only on that row, so its result does not depend
+        // on other rows.
         const auto* acc = static_cast<const int32_t*>(m.acc) + r * m.acc_stride;
         if (m.parts == 1 || m.weight_sum[r] <= kI16WeightSum)
             merge_row<V>(m, r, [=](auto w, int64_t i) {

@@ -1,6 +1,6 @@
-// Kernel tables from a Vec wrapper. A table is built whole, or starts as a copy of the table that its
-// instruction set extends and overrides what that can do better: the functions of a family together with
-// their geometry. What is copied is the code of the other unit, compiled with that unit's flags.
+// Kernel tables from a Vec wrapper. A table is built whole, or it starts as a copy of the table that its
+// instruction set extends, and overrides the families that it speeds up: functions together with their
+// geometry. A copied pointer leads to the code of the other unit, compiled with that unit's flags.
 #pragma once
 
 #include "kernels/algorithms/attention_operands.inl.h"
@@ -19,10 +19,11 @@
 namespace qora {
 namespace {
 
-// In place of a number of vectors: the tile of the q4 family.
+// A value for "number of vectors" that selects the tile of the q4 family.
 constexpr int kGrouped = 0;
 
-// The TileFn of a family: one instance for each number of rows, so that a remainder costs what it computes.
+// The TileFn of a family, with one instance for each number of rows, so that a remainder costs only what it
+// computes.
 template <class V, class Dot, int MaxRows, int Vectors = V::kTileVectors>
 void tile(const TileArgs& args) {
     static_assert(MaxRows <= kMaxTileRows);
@@ -47,7 +48,7 @@ constexpr int columns() {
     return kColumns;
 }
 
-// The functions and the geometry that every family has: of a tile with Rows rows.
+// Sets the functions and the geometry that every family has, for a tile with Rows rows.
 template <class V, class Dot, int Rows>
 constexpr void set_tiles(FamilyKernels& f) {
     f.mr = Rows;
@@ -67,7 +68,7 @@ constexpr void set_f32(KernelTable& t) {
     f.key_column = same_column;
 }
 
-// With the row kernels that store bf16, since they round as the family does.
+// Also sets the row kernels that store bf16, since they round like the family.
 template <class V>
 constexpr void set_bf16(KernelTable& t) {
     FamilyKernels& f = t.family[index_of(Family::kBf16)];
@@ -113,8 +114,8 @@ constexpr void set_q4(KernelTable& t) {
     f.key_column = same_column;
 }
 
-// All functions and the geometry. Which families are used is the unit's choice: here "auto" is i8 for
-// quantised weights and f32 for all else.
+// A table with all functions and the geometry. "auto" is i8 for quantised weights and f32 for everything
+// else; a unit may choose other families.
 template <class V, class DotQ4 = GroupedI8<V>>
 constexpr KernelTable whole_table() {
     KernelTable t{};

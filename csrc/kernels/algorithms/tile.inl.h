@@ -1,4 +1,4 @@
-// The dot-product tile: every GEMM, every Q·K and every P·V of the engine runs here.
+// The dot-product tile: it computes every matrix product, every Q·K and every P·V of the engine.
 #pragma once
 
 #include <cstddef>
@@ -11,10 +11,10 @@
 namespace qora {
 namespace {
 
-// Rows x Vectors accumulators live in registers for the whole reduction: each step loads a row of B and
-// broadcasts one dword of A for each row. Not inlined, because inside a larger function GCC spills the
-// accumulators; every loop over them is unrolled, because otherwise they stay in memory. A TileFn, so that
-// the function that picks the number of rows can jump to it.
+// Rows x Vectors accumulators stay in registers for the whole reduction: each step loads a row of B and
+// broadcasts one dword of A for each row. It is not inlined, because inside a larger function GCC spills the
+// accumulators. Every loop over them is unrolled, because otherwise they stay in memory. It is a TileFn, so
+// that the function that selects the number of rows can jump to it.
 template <class V, class Dot, int Rows, int Vectors = V::kTileVectors>
 QORA_NOINLINE void dot_tile(const TileArgs& args) {
     const auto* a = static_cast<const uint8_t*>(args.a);
@@ -39,7 +39,8 @@ QORA_NOINLINE void dot_tile(const TileArgs& args) {
                 if (initial) acc[r][v] = V::load_i(reinterpret_cast<const int32_t*>(initial_at(r, v)));
         }
     }
-    // Short reductions, as in attention, end before a branch predictor can count their steps: halve them.
+    // In short reductions, as in attention, the branch predictor cannot predict the end of the loop. Two
+    // steps an iteration halve its branches.
     QORA_UNROLL_TWICE
     for (int64_t step = 0; step < steps; ++step) {
         if constexpr (V::kPrefetchInLoop) {
@@ -58,7 +59,7 @@ QORA_NOINLINE void dot_tile(const TileArgs& args) {
         a += 4;
         b += Vectors * kVectorBytes;
     }
-    // Floats come last: two short sums round less than a long one.
+    // Floats are added at the end: two short sums round less than a long one.
     if constexpr (Dot::kFloat) {
         if (initial) {
             QORA_UNROLL

@@ -1,4 +1,4 @@
-// Going through arrays by vectors, one at a time or several side by side.
+// Loops over arrays by vectors, one at a time or several together.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@ namespace qora {
 namespace {
 
 // A Vec wrapper of N vectors of V that does each operation on all of them before the next: in a chain such as
-// a GELU's, one vector alone waits for its own results, and a CPU looks ahead by too few instructions to fill
-// the time with the vectors behind it.
+// a GELU, a single vector waits for its own results, and a CPU looks ahead by too few instructions to fill
+// the time with the following vectors.
 template <class V, int N>
 struct Wide {
     static constexpr int kWidth = N * V::kWidth;
@@ -92,16 +92,16 @@ struct Wide {
     // clang-format on
 };
 
-// Two ports whose multiply-adds take four cycles could do with eight, but those would not fit registers; a
-// CPU looks far enough ahead for the rest.
+// Two ports with multiply-adds of four cycles could use eight vectors, but eight do not fit the registers.
+// The CPU looks far enough ahead for the rest.
 template <class V>
 using WideOf = Wide<V, 4>;
 
-// How many lanes of a vector count: all, which the compiler knows, or `int` of them in the last.
+// The number of valid lanes of a vector: all, as a compile-time constant, or an `int` for the last vector.
 template <class W>
 using AllLanes = std::integral_constant<int, W::kWidth>;
 
-// Calls body(i, lanes) for the vectors of [0, n); lanes < kWidth in the last one when n is no multiple.
+// Calls body(i, lanes) for the vectors of [0, n); lanes < kWidth in the last one if n is not a multiple.
 template <class V, class Body>
 inline void for_each_vector(int64_t n, Body body) {
     int64_t i = 0;
@@ -109,8 +109,7 @@ inline void for_each_vector(int64_t n, Body body) {
     if (i < n) body(i, static_cast<int>(n - i));
 }
 
-// Calls body(w, i, lanes) for [0, n) in steps of w's width, w being W as long as there is enough for it, and
-// V from there.
+// Calls body(w, i, lanes) for [0, n) in steps of w's width: w is W while at least its width remains, then V.
 template <class V, class W = WideOf<V>, class Body>
 QORA_INLINE void for_each_wide(int64_t n, Body body) {
     int64_t i = 0;

@@ -14,9 +14,9 @@ namespace {
 
 struct Avx2Simd : X86Bytes {
     static constexpr int kWidth = 8;
-    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
-    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
-    // have their own idea of the lanes.
+    // Vectors with operators, each one instruction: a product and a sum are rounded separately, fma() once.
+    // They convert to and from the types of the intrinsics. Never apply an operator to two values of those
+    // types: compilers choose the width of the lanes themselves.
     struct F {
         __m256 v;
         F() = default;
@@ -61,7 +61,7 @@ struct Avx2Simd : X86Bytes {
     static F min(F a, F b) { return _mm256_min_ps(a, b); }
     static F abs(F a) { return _mm256_andnot_ps(set(-0.0f), a); }
     static F sqrt(F a) { return _mm256_sqrt_ps(a); }
-    // rcpps is good to 1.5 * 2^-12; one Newton step brings it to about one ulp.
+    // rcpps has a relative error of 1.5 * 2^-12; one Newton step reduces it to about one ulp.
     static F reciprocal(F a) {
         const F r = _mm256_rcp_ps(a);
         return r * F(_mm256_fnmadd_ps(a, r, set(2.0f)));
@@ -176,7 +176,7 @@ struct Avx2Simd : X86Bytes {
     }
     static I bf16_words(F x) { return _mm256_cvtepu16_epi32(to_bf16(x)); }
 
-    // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
+    // Words. Packing works on 128 bits at a time: four lanes of one vector, four of the other.
     using W = __m256i;
     static W set_w(int16_t x) { return _mm256_set1_epi16(x); }
     static W pack_w(I a, I b) { return _mm256_packs_epi32(a, b); }
@@ -192,7 +192,7 @@ struct Avx2Simd : X86Bytes {
     static W shift_right_w(W a) {
         return _mm256_srai_epi16(a, N);
     }
-    // Word shifts by lane are missing: the upper and the lower byte of a power come from tables.
+    // There are no word shifts by lane, so the upper and the lower byte of a power come from tables.
     template <int P>
     static W power_w(W n) {
         const auto upper_byte = [](int i) { return static_cast<char>((1 << P >> i) >> 8); };
@@ -218,7 +218,7 @@ struct Avx2Simd : X86Bytes {
         return sum + pairs.even + pairs.odd;
     }
 
-    // Bytes of one vector of words: of two there are more than a tile has columns.
+    // Bytes of one vector of words: two vectors would have more than a tile has columns.
     using B = __m128i;
     static constexpr int kWordsOfB = 1;
     static B pack_b(const W (&w)[1]) {
@@ -278,8 +278,9 @@ struct Avx2Simd : X86Bytes {
         static Operand load(const void* p) { return load_dwords(p); }
     };
 
-    // Dot products of integers, and multiplying and adding without them, stand in assembly where they can:
-    // around the intrinsics GCC copies accumulators between registers, which costs a quarter.
+    // Dot products of integers, and the multiplications and additions that replace them, are inline assembly
+    // where possible: around the intrinsics GCC copies accumulators between registers, which costs a quarter
+    // of the speed.
 #if defined(QORA_UNIT_VNNI)
     struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
@@ -316,7 +317,7 @@ struct Avx2Simd : X86Bytes {
 #endif
         }
     };
-    // With full-range bytes vpmaddubsw would saturate: they are widened to int16 instead, which is exact.
+    // vpmaddubsw would saturate with full-range bytes. They are widened to int16 instead, which is exact.
     struct DotI8 : IntSums {
         struct Operand {
             I even, odd;
@@ -336,7 +337,7 @@ struct Avx2Simd : X86Bytes {
     };
     static constexpr int kRowsI8 = 4;
 
-    // Four bits leave room for the sums of a group in int16: |sum| <= 16 * 255 * 8 = 32640 in each half of a
+    // With four bits, the sums of a group fit an int16: |sum| <= 16 * 255 * 8 = 32640 in each half of a
     // dword.
     struct DotQ4 : Dwords {
         static constexpr int kRows = 6;
@@ -364,7 +365,8 @@ struct Avx2Simd : X86Bytes {
     // Sixteen registers: accumulators, the operands of a step and a temporary must fit.
     static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 2;
-    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    // Whether a tile's loop has room for a prefetch instruction; otherwise the tile prefetches before its
+    // loop.
     static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 6, kRowsBf16 = 4, kRowsI16 = 6;
 };

@@ -22,9 +22,9 @@ namespace {
 
 struct Avx512Simd : X86Bytes {
     static constexpr int kWidth = 16;
-    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
-    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
-    // have their own idea of the lanes.
+    // Vectors with operators, each one instruction: a product and a sum are rounded separately, fma() once.
+    // They convert to and from the types of the intrinsics. Never apply an operator to two values of those
+    // types: compilers choose the width of the lanes themselves.
     struct F {
         __m512 v;
         F() = default;
@@ -66,7 +66,8 @@ struct Avx512Simd : X86Bytes {
     static F min(F a, F b) { return _mm512_min_ps(a, b); }
     static F abs(F a) { return _mm512_abs_ps(a); }
     static F sqrt(F a) { return _mm512_sqrt_ps(a); }
-    // Fourteen bits and one Newton step: about one ulp, without the long latency of a division.
+    // An estimate of fourteen bits and one Newton step: about one ulp, without the long latency of a
+    // division.
     static F reciprocal(F a) {
         const F r = _mm512_rcp14_ps(a);
         return r * F(_mm512_fnmadd_ps(a, r, set(2.0f)));
@@ -176,7 +177,7 @@ struct Avx512Simd : X86Bytes {
     }
     static I bf16_words(F x) { return _mm512_cvtepu16_epi32(to_bf16(x)); }
 
-    // Words. Packing works on 128 bits at a time: four lanes of the one vector, four of the other.
+    // Words. Packing works on 128 bits at a time: four lanes of one vector, four of the other.
     using W = __m512i;
     static W set_w(int16_t x) { return _mm512_set1_epi16(x); }
     static W pack_w(I a, I b) { return _mm512_packs_epi32(a, b); }
@@ -250,8 +251,8 @@ struct Avx512Simd : X86Bytes {
         static Acc dot(Acc acc, Operand a, Operand b) { return _mm512_fmadd_ps(a, b, acc); }
     };
 
-    // Dot-product instructions stand in assembly where they can: with the intrinsics GCC copies accumulators
-    // between registers, which halves the speed.
+    // Dot-product instructions are inline assembly where possible: with the intrinsics GCC copies
+    // accumulators between registers, which halves the speed.
 #if defined(QORA_UNIT_BF16)
     struct DotBf16 : FloatSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) {
@@ -307,7 +308,7 @@ struct Avx512Simd : X86Bytes {
     struct DotI16 : IntSums, Dwords {
         static Acc dot(Acc acc, Operand a, Operand b) { return acc + I(_mm512_madd_epi16(a, b)); }
     };
-    // vpmaddubsw would saturate: the bytes are widened to int16 instead, which is exact.
+    // vpmaddubsw would saturate, so the bytes are widened to int16 instead, which is exact.
     struct DotI8 : IntSums {
         struct Operand {
             I even, odd;
@@ -331,7 +332,8 @@ struct Avx512Simd : X86Bytes {
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A.
     static constexpr int kI8Offset = 0;
     static constexpr int kTileVectors = 4;
-    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    // Whether a tile's loop has room for a prefetch instruction; otherwise the tile prefetches before its
+    // loop.
     static constexpr bool kPrefetchInLoop = true;
     static constexpr int kRowsF32 = 6, kRowsI16 = 6;
 };

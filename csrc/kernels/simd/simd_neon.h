@@ -21,9 +21,9 @@ namespace {
 
 struct NeonSimd {
     static constexpr int kWidth = 4;
-    // Vectors with operators, each one instruction: a product and a sum are rounded apart, fma() once. They
-    // convert to and from what intrinsics take; two of those are never added by themselves, since compilers
-    // have their own idea of the lanes.
+    // Vectors with operators, each one instruction: a product and a sum are rounded separately, fma() once.
+    // They convert to and from the types of the intrinsics. Never apply an operator to two values of those
+    // types: compilers choose the width of the lanes themselves.
     struct F {
         float32x4_t v;
         F() = default;
@@ -66,12 +66,12 @@ struct NeonSimd {
         vst2q_f32(p, pairs);
     }
     static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
-    // A comparison with NaN is false, which leaves the second operand; fmax would give the NaN.
+    // A comparison with NaN is false, which selects the second operand; fmax would return the NaN.
     static F max(F a, F b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
     static F min(F a, F b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
     static F abs(F a) { return vabsq_f32(a); }
     static F sqrt(F a) { return vsqrtq_f32(a); }
-    // The estimate is good to eight bits; each Newton step doubles them.
+    // The estimate has eight correct bits; each Newton step doubles their number.
     static F reciprocal(F a) {
         F r = vrecpeq_f32(a);
         r = r * F(vrecpsq_f32(a, r));
@@ -96,7 +96,7 @@ struct NeonSimd {
     static int32_t max_lane_i(I a) { return vmaxvq_s32(a); }
     static I shift_right_i(I a, int n) { return vshlq_s32(a, set_i(-n)); }
     static F to_float(I a) { return vcvtq_f32_s32(a); }
-    // The instruction saturates, and makes a NaN zero: neither is INT32_MIN.
+    // The instruction saturates and converts a NaN to zero, but the result must be INT32_MIN in both cases.
     static I to_int(F a) {
         const uint32x4_t fits = vcaltq_f32(a, set(2147483648.0f));
         return vbslq_s32(fits, vcvtnq_s32_f32(a), set_i(INT32_MIN));
@@ -235,8 +235,8 @@ struct NeonSimd {
         static Operand load(const void* p) { return load_dwords(p); }
     };
 #if defined(__GNUC__)
-    // For dot products that take one dword of a register for all lanes: nothing has to be broadcast. The type
-    // says which registers, no arithmetic is done with it.
+    // For dot products that use one dword of a register for all lanes, so that no broadcast is needed. The
+    // type only selects the registers; no arithmetic uses it.
     struct DwordOfRegister {
         using Operand = I;
         static float broadcast(const void* p) { return *static_cast<const float*>(p); }
@@ -276,7 +276,7 @@ struct NeonSimd {
     static constexpr int kRowsBf16 = 5;
 #endif
 
-    // There is no dot product of int16: the two values of a dword are parted when they are loaded.
+    // There is no dot product of int16, so the two values of a dword are separated when they are loaded.
     struct DotI16 : IntSums {
         struct Operand {
             int16x4_t even, odd;
@@ -318,8 +318,7 @@ struct NeonSimd {
             return vpadalq_s16(acc, vpaddq_s16(low, high));
         }
     };
-    // Four bits leave room for the products of a group, one int16 for each byte of a dword: 8 * 128 * 8 =
-    // 8192.
+    // With four bits, the products of a group fit an int16 for each byte of a dword: 8 * 128 * 8 = 8192.
     struct DotQ4 : Dwords {
         static constexpr int kRows = 3;
         struct Acc {
@@ -341,9 +340,10 @@ struct NeonSimd {
 #endif
 
     // Thirty-two registers: 6 x 4 accumulators, four vectors of B, one of A; fewer rows where operands are
-    // parted.
+    // separated.
     static constexpr int kTileVectors = 4;
-    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    // Whether a tile's loop has room for a prefetch instruction; otherwise the tile prefetches before its
+    // loop.
     static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 6, kRowsI16 = 5, kRowsI8 = 6;
 };

@@ -16,10 +16,11 @@ struct ScalarSimd {
     static F set(float x) { return x; }
     static F load(const float* p) { return *p; }
     static void store(float* p, F x) { *p = x; }
-    // The first n lanes (1 <= n < kWidth elsewhere; never called with one lane); the others are `fill`.
+    // The first n lanes, 1 <= n < kWidth; the others are `fill`. (Never called in this wrapper, which has one
+    // lane.)
     static F load_n(const float* p, int, float) { return *p; }
     static void store_n(float* p, F x, int) { *p = x; }
-    // 2 kWidth values as their even and odd ones. Lanes come in any order that store_pairs undoes.
+    // 2 kWidth values, separated into even and odd ones. Lanes may be in any order that store_pairs reverses.
     static void load_pairs(const float* p, F& even, F& odd) { even = p[0], odd = p[1]; }
     static void store_pairs(float* p, F even, F odd) { p[0] = even, p[1] = odd; }
     static F fma(F a, F b, F c) { return a * b + c; }
@@ -50,7 +51,7 @@ struct ScalarSimd {
     static int32_t max_lane_i(I a) { return a; }
     static I shift_right_i(I a, int n) { return a >> n; }
     static F to_float(I a) { return static_cast<float>(a); }
-    // Rounds to nearest even; what does not fit an int32 becomes INT32_MIN, as on x86.
+    // Rounds to nearest even; values that do not fit an int32 become INT32_MIN, as on x86.
     static I to_int(F a) {
         return a >= -2147483648.0f && a < 2147483648.0f ? static_cast<int32_t>(std::nearbyint(a)) : INT32_MIN;
     }
@@ -73,9 +74,9 @@ struct ScalarSimd {
         *p = static_cast<uint16_t>(bits >> 16);
     }
     static void store_bf16_n(uint16_t* p, F x, int) { store_bf16(p, x); }
-    // Values must fit: they are truncated.
+    // Values must fit an int16; higher bits are dropped.
     static void store_i16(int16_t* p, I x) { *p = static_cast<int16_t>(x); }
-    // What does not fit a byte becomes the nearest that does: of 0..255, or with kI8Offset of -128..127.
+    // Saturates to bytes: 0..255, or -128..127 with kI8Offset.
     static void store_bytes(uint8_t* p, I x) { *p = static_cast<uint8_t>(max_i(min_i(x, 255), 0)); }
     static void store_signed_bytes(int8_t* p, I x) {
         *p = static_cast<int8_t>(max_i(min_i(x, INT8_MAX), INT8_MIN));
@@ -113,7 +114,7 @@ struct ScalarSimd {
         return {{static_cast<int16_t>(op(0)), static_cast<int16_t>(op(1))}};
     }
     static W set_w(int16_t x) { return {{x, x}}; }
-    // Two vectors narrowed with saturation. Word i comes from lane packed_column(i) of the two.
+    // Two vectors narrowed with saturation. Word i is lane packed_column(i) of the two.
     static W pack_w(I a, I b) {
         return each_w([&](int i) { return min_i(max_i(i == 0 ? a : b, INT16_MIN), INT16_MAX); });
     }
@@ -142,22 +143,22 @@ struct ScalarSimd {
     static W power_w(W n) {
         return each_w([&](int i) { return (1 << P) >> min_i(n.v[i], 31); });
     }
-    // The first n words (1 <= n, and fewer than all), zeros behind them.
+    // The first n words (1 <= n, and fewer than all), followed by zeros.
     static W first_w(W a, int n) {
         return each_w([&](int i) { return i < n ? a.v[i] : 0; });
     }
     static void store_w(int16_t* p, W a) { std::memcpy(p, a.v, sizeof a.v); }
     // Adds the sum of each two words to a lane of int32.
     static I sum_pairs(I sum, W a) { return sum + a.v[0] + a.v[1]; }
-    // Adds words that are values in bf16 to some lanes.
+    // Adds words that hold bf16 values to lanes; which word goes to which lane is unspecified.
     static F sum_bf16(F sum, W a) {
         uint16_t bits[2];
         std::memcpy(bits, a.v, sizeof bits);
         return sum + load_bf16(bits) + load_bf16(bits + 1);
     }
 
-    // kWordsOfB vectors of words from 0 to 255 as bytes. Byte i comes from lane byte_column(i) of the vectors
-    // of int32 that the words were packed from: no more than a tile has columns.
+    // kWordsOfB vectors of words from 0 to 255 as bytes, at most as many as a tile has columns. Byte i is
+    // lane byte_column(i) of the vectors of int32 from which the words were packed.
     struct B {
         uint8_t v[2];
     };
@@ -166,12 +167,12 @@ struct ScalarSimd {
         return {{static_cast<uint8_t>(w[0].v[0]), static_cast<uint8_t>(w[0].v[1])}};
     }
     static int byte_column(int i) { return i; }
-    // The first n bytes (1 <= n, and fewer than all), zeros behind them.
+    // The first n bytes (1 <= n, and fewer than all), followed by zeros.
     static B first_b(B a, int n) { return {{a.v[0], static_cast<uint8_t>(n > 1 ? a.v[1] : 0)}}; }
     static void store_b(uint8_t* p, B a) { std::memcpy(p, a.v, sizeof a.v); }
-    // Adds the bytes to some lanes.
+    // Adds the bytes to lanes; which byte goes to which lane is unspecified.
     static I sum_bytes(I sum, B a) { return sum + a.v[0] + a.v[1]; }
-    // y[2 i] and y[2 i + 1] are what the table has for the low and the high half of byte i of sixteen.
+    // y[2 i] and y[2 i + 1] are the table's entries for the low and the high half of byte i of sixteen.
     static void look_up_nibbles(const int8_t (&table)[16], const uint8_t* x, int8_t* y) {
         for (int i = 0; i < 16; ++i) {
             y[2 * i] = table[x[i] & 15];
@@ -208,7 +209,7 @@ struct ScalarSimd {
         }
         static Acc dot(Acc acc, Operand a, Operand b) { return acc + a.even * b.even + a.odd * b.odd; }
     };
-    // A dword of integers as it lies in memory.
+    // A dword of integers, as in memory.
     template <class T>
     struct Packed {
         static constexpr bool kFloat = false;
@@ -234,13 +235,14 @@ struct ScalarSimd {
         }
     };
 
-    // What encoding takes off the left bytes of DotI8, and off their zero point: 128 where both sides of a
-    // dot product are signed.
+    // The number that encoding subtracts from the left bytes of DotI8 and from their zero point: 128 if both
+    // sides of a dot product are signed, else 0.
     static constexpr int kI8Offset = 0;
 
-    // Tile shapes: vectors across, rows down for each family.
+    // Tile shapes: the number of vectors in a row, and of rows for each family.
     static constexpr int kTileVectors = 16;
-    // Whether a tile's loop has room for a prefetch instruction; otherwise they come before it.
+    // Whether a tile's loop has room for a prefetch instruction; otherwise the tile prefetches before its
+    // loop.
     static constexpr bool kPrefetchInLoop = false;
     static constexpr int kRowsF32 = 2, kRowsBf16 = 2, kRowsI16 = 2, kRowsI8 = 2;
 };

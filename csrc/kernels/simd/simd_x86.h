@@ -1,4 +1,4 @@
-// What the Vec wrappers of AVX2 and AVX-512 have in common.
+// Helpers that the Vec wrappers of AVX2 and AVX-512 share.
 #pragma once
 
 #include <immintrin.h>

@@ -1,5 +1,5 @@
-// No vector instructions: every build has it, and it is the fallback on platforms without a table of their
-// own.
+// No vector instructions. Every build has this table; it is the fallback on platforms without a table of
+// their own.
 #include "kernels/simd/simd_scalar.h"
 
 #include "kernels/algorithms/table.inl.h"

@@ -35,7 +35,7 @@ void attention(const KernelTable& table, Family family, const AttentionInputs& i
         else
             pack_values(layout, v.head_rows(b, h % q.heads), head);
     });
-    // Blocks of one head follow each other, so that its keys and values stay in the L2.
+    // The blocks of one head come one after the other, so that its keys and values stay in the L2 cache.
     parallel_ranges(table, heads * blocks.count, 1, num_threads, [&](int64_t item, int64_t) {
         const int64_t h = item / blocks.count, b = h / q.heads, block = item % blocks.count;
         const int64_t begin = blocks.begin(block);

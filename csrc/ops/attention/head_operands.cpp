@@ -14,12 +14,12 @@ namespace {
 // Rows that are encoded together: whole panels.
 constexpr int64_t kPackRows = kMaxTileColumns;
 
-// Step of integers up to `limit` that stand for values up to `max`; NaN when max is.
+// The quantisation step that maps values up to `max` to integers up to `limit`; NaN if max is NaN.
 float integer_step(float max, float limit) { return max > 1e-30f || std::isnan(max) ? max / limit : 1.0f; }
 
-// Largest norm of an int16 query or key before it is rounded. Rounded, no norm exceeds 2^15 - 1 (which leaves
-// 2^-12 for the rounding of norms and scales), so that by Cauchy and Schwarz no score and no part of its sum
-// exceeds 2^30, and the difference of two fits an int32.
+// Largest norm of an int16 query or key before it is rounded. After rounding, no norm exceeds 2^15 - 1 (2^-12
+// is left for the rounding of norms and scales). By Cauchy-Schwarz, no score and no partial sum of a score
+// then exceeds 2^30, and the difference of two scores fits an int32.
 double norm_limit(int64_t head_dim) {
     return (32767.0 - 0.5 * std::sqrt(static_cast<double>(head_dim))) * (1.0 - 0x1p-12);
 }
@@ -33,8 +33,8 @@ Scratch& scratch() {
     return instance;
 }
 
-// Some consecutive rows as float32: kPackRows at most, until any FloatRows is asked for others. Where rows
-// lie apart, which surprises the hardware, those behind are prefetched.
+// Up to kPackRows consecutive rows as float32. They are valid until any FloatRows of this thread reads other
+// rows. The hardware does not predict rows that are not contiguous, so the following ones are prefetched.
 class FloatRows {
   public:
     FloatRows(const HeadLayout& l, const HeadRows& rows)
@@ -43,11 +43,11 @@ class FloatRows {
           apart_(rows.order != nullptr || rows.stride != l.head_dim),
           buffer_(scratch().rows.ensure<float>(kPackRows * l.head_dim)) {}
 
-    // Rows from `first` on; behind the last one that again.
+    // Rows from `first` on; the last row is repeated after the end.
     const float* const* from(int64_t first, int64_t count) {
         const int64_t bytes = l_.head_dim * static_cast<int64_t>(dtype_size(rows_.dtype));
         const int64_t last = rows_.count - 1;
-        // The usual rows, without asking for each what it is.
+        // The usual case, without a check for each row.
         if (rows_.dtype == DType::kF32 && rows_.order == nullptr) {
             const auto* row = reinterpret_cast<const float*>(rows_.at(first));
             for (int64_t i = 0; i < count; ++i, row += first + i <= last ? rows_.stride : 0) at_[i] = row;
@@ -78,7 +78,7 @@ class FloatRows {
     const float* at_[kPackRows];
 };
 
-// Of values of each channel: low <= value <= high; NaN where a value is not finite.
+// The range of the values of each channel: low <= value <= high; NaN where a value is not finite.
 struct Ranges {
     float *low, *high;
 
@@ -89,14 +89,14 @@ struct Ranges {
             l.table.ranges(at, count, l.head_dim, low, high);
         });
     }
-    // Both halves first: their sum and difference fit a float32 then.
+    // Halve both first, so that sum and difference do not overflow.
     float middle(int64_t i) const { return 0.5f * low[i] + 0.5f * high[i]; }
     float half(int64_t i) const { return 0.5f * high[i] - 0.5f * low[i]; }
     float largest(int64_t i) const { return std::max(-low[i], high[i]); }
 };
 
-// Keys as integers: (key - offset) / step. Bytes go without the middle of each channel's range, which adds
-// the same to all scores of a query. Float families take keys as they are.
+// Keys as integers: (key - offset) / step. For bytes, the offset is the middle of each channel's range; it
+// adds the same number to all scores of a query. Float families use keys unchanged.
 struct KeyScale {
     float* offsets;  // [head_dim], until the thread scales other rows
     float step = 1.0f;
@@ -125,9 +125,9 @@ struct KeyScale {
     }
 };
 
-// Finds the offset and scale of each channel of values, and returns the factors, [head_dim], with which they
-// become integers; they stay until the thread scales other rows. The middle of a range that bytes go without
-// adds the same to every result.
+// Finds the offset and scale of each channel of values, and returns the factors, [head_dim], that convert
+// them to integers. They are valid until the thread scales other rows. For bytes, the offset is the middle of
+// the range; it adds the same number to every result.
 const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& head) {
     const int64_t dim = l.head_dim;
     auto* factors = scratch().channels.ensure<float>(3 * dim);
@@ -148,7 +148,7 @@ const float* scale_values(const HeadLayout& l, FloatRows& values, PackedHead& he
     return factors;
 }
 
-// Whether rows are operands of the family as they lie: whole steps, and aligned as dwords.
+// Whether rows are operands of the family without a conversion: whole steps, and aligned as dwords.
 bool are_operands(const HeadLayout& l, const HeadRows& rows) {
     return l.family == Family::kBf16 && rows.dtype == DType::kBf16 && l.head_dim == 2 * l.d_steps &&
            rows.stride % 2 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 4 == 0;
@@ -160,8 +160,9 @@ void encode_floats(const HeadLayout& l, const float* const* rows, int count, uin
     l.kernels.encode_rows(rows, count, l.head_dim, round_up(l.head_dim, 64), to, unused);
 }
 
-// Rows as dwords of i16, each times its factor, or of i8, channels' offsets taken off before. What is behind
-// head_dim stays. Returns the sums of rows of bytes, until the thread encodes others.
+// Rows as dwords of i16, each row multiplied by its factor, or of i8, with the channels' offsets subtracted
+// first. Dwords beyond head_dim are not written. Returns the sums of rows of bytes, valid until the thread
+// encodes other rows.
 const int32_t* encode_integers(const HeadLayout& l, const float* const* rows, int count, const float* offsets,
                                const float* factors, uint8_t* to) {
     const int64_t padded = round_up(l.head_dim, 64);
@@ -174,17 +175,17 @@ const int32_t* encode_integers(const HeadLayout& l, const float* const* rows, in
     return sums;
 }
 
-// How an integer query is stored: times `factor`. The rest is of EncodedQueries.
+// How an integer query is stored: multiplied by `factor`. The other members are those of EncodedQueries.
 struct QueryScale {
     float factor, score;
     int32_t shift;
     int16_t word_factor;
 };
 
-// An int16 query of some length. `unit` is what a product of a stored key and an unrounded query counts in
-// units of log2. It takes the largest factor with which scores are a power of two of a step, so that a shift
-// brings them there, and with which its norm is at most norm_limit; where a bias is added, no score exceeds
-// 2^29 then.
+// The encoding of an int16 query of some norm. `unit` is the value, in units of log2, of one unit of the
+// product of a stored key and an unrounded query. The factor is the largest one with which the unit of a
+// score is a power of two of a step, so that a shift converts scores to steps, and with which the norm is at
+// most norm_limit. With a bias, no score then exceeds 2^29.
 QueryScale word_query(float length, float unit, double limit, bool biased) {
     const double one = 1 << kI16ScoreBits, steps = unit * one, size = length * steps;
     if (!std::isfinite(size)) return {0.0f, std::numeric_limits<float>::quiet_NaN(), 0, 0};
@@ -195,15 +196,16 @@ QueryScale word_query(float length, float unit, double limit, bool biased) {
     return {static_cast<float>(steps * power), static_cast<float>(1.0 / (power * one)), shift, 0};
 }
 
-// A query of bytes whose largest magnitude is `max`. Eight bits have none to spare for a power of two: its
-// scores are shifted to words that count less than a step, and a factor between 1/2 and 1 makes these steps.
+// The encoding of a query of bytes whose largest magnitude is `max`. Eight bits have none to spare for a
+// power of two. So scores are shifted to words whose unit is less than a step, and a factor between 1/2 and 1
+// converts these to steps.
 QueryScale byte_query(float max, float unit) {
     const float step = integer_step(max, kI8Limit), score = unit * step;
     if (!(score > 0.0f && std::isfinite(score))) return {1.0f / step, score, 0, 0};
     const double steps = static_cast<double>(score) * (1 << kI8ScoreBits);
     const int power = exponent(steps) + 1;
     const int word_factor = std::min(static_cast<int>(steps * power_of_two(15 - power) + 0.5), 32767);
-    // A larger shift leaves nothing of any score.
+    // A larger shift would make every score zero.
     return {1.0f / step, score, std::min(-power, 31), static_cast<int16_t>(word_factor)};
 }
 
@@ -296,7 +298,7 @@ void pack_keys(const HeadLayout& l, const HeadRows& k, PackedHead& head) {
         columns[column_of[i]] = encoded + i * row_bytes;
     }
     uint8_t* panel = head.keys;
-    // In place of the last panel's missing keys stands the last one.
+    // The last key is repeated to fill the last panel.
     for (int64_t key = 0; key < l.key_rows; key += nr, panel += l.key_panel_bytes) {
         if (are_operands(l, k)) {
             for (int i = 0; i < all; ++i) columns[column_of[i]] = k.at(std::min(key + i, l.key_rows - 1));
@@ -326,7 +328,7 @@ void pack_values(const HeadLayout& l, const HeadRows& v, PackedHead& head) {
                                  l.value_nr);
         }
     }
-    // Steps that pad the sum are zeros.
+    // The steps that pad the sum are zeros.
     const int64_t step_bytes = l.value_nr * 4, written = ceil_div(l.key_rows, kr) * step_bytes;
     for (int64_t p = 0; written < l.value_panel_bytes && p < l.d_panels; ++p)
         std::memset(head.values + p * l.value_panel_bytes + written, 0,

@@ -1,4 +1,4 @@
-// Queries, keys and values of a head as operands of its tiles, and the scales that go with them.
+// Queries, keys and values of a head as operands of tiles, and their scales.
 #pragma once
 
 #include "ops/attention/heads.h"
@@ -10,11 +10,11 @@ namespace qora {
 struct PackedHead {
     uint8_t* keys;
     uint8_t* values;
-    float key_scale;  // key = key_scale * stored + what adds the same to all scores (1 for float families)
+    float key_scale;  // key = key_scale * stored + a constant for all scores (1 for float families)
     // [head_dim]: value = value_scale * stored + value_offset, 1 and 0 for float families.
     float* value_scales;
     float* value_offsets;
-    int32_t* corrections;  // i8: what the zero point of queries adds to each column of scores, negated
+    int32_t* corrections;  // i8: the contribution of the queries' zero point to each column, negated
 };
 
 // How the heads of one operation are laid out: all have the same number of keys.
@@ -23,25 +23,27 @@ struct HeadLayout {
     const FamilyKernels& kernels;
     Family family;
     int64_t head_dim, key_rows;
-    TileFn value_tile;  // of value_nr columns: half as many as other tiles where a head fills no more
+    TileFn value_tile;  // of value_nr columns: half of nr where a head has no more channels
     int64_t value_nr;
     int64_t d_steps, key_steps, key_panels, d_panels, key_panel_bytes, value_panel_bytes, head_bytes;
 
     HeadLayout(const KernelTable& table, Family family, int64_t head_dim, int64_t key_rows);
-    // A head to be packed in head_bytes bytes of memory, aligned to 64.
+    // A head that will be packed into head_bytes bytes of memory, aligned to 64 bytes.
     PackedHead head(uint8_t* memory) const;
-    // Columns of a row of scores: the keys, and what fills their last panel.
+    // Columns of a row of scores: the keys, padded to whole panels.
     int64_t score_columns() const { return key_panels * table.nr; }
-    // The key whose scores stand in a column; behind the last key that one again.
+    // The key of each column of scores; after the last key, the last key again.
     void key_columns(int64_t* keys) const;
 };
 
-// Write keys and values to a head's memory, and their scales. Two threads may do one each.
+// Pack keys and values into a head's memory, with their scales. Two threads may call one each at the same
+// time.
 void pack_keys(const HeadLayout& layout, const HeadRows& k, PackedHead& head);
 void pack_values(const HeadLayout& layout, const HeadRows& v, PackedHead& head);
 
-// Queries as a left operand, and what turns a row's accumulators into scores: `scale` times one is a score in
-// units of log2; shifts and factors are those of SoftmaxArgs. They stay until the thread encodes others.
+// Queries as a left operand, and the conversion of a row's accumulators to scores: an accumulator times
+// `scale` is a score in units of log2; shifts and factors are those of SoftmaxArgs. Valid until the thread
+// encodes other queries.
 struct EncodedQueries {
     const uint8_t* rows;
     ptrdiff_t stride;  // bytes
@@ -50,8 +52,8 @@ struct EncodedQueries {
     const int16_t* factors;
 };
 
-// `unit` is what a product of an encoded key and a query as it is counts in units of log2; `biased`:
-// something is added to scores.
+// `unit` is the value, in units of log2, of one unit of the product of an encoded key and an unencoded query.
+// `biased`: a bias is added to the scores.
 EncodedQueries encode_queries(const HeadLayout& layout, const HeadRows& q, float unit, bool biased);
 
 }  // namespace qora

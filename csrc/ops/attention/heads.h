@@ -1,4 +1,4 @@
-// Heads of attention where the caller keeps them: rows of values inside larger activations.
+// Heads of attention in the caller's memory: rows of values inside larger activations.
 #pragma once
 
 #include "core/views.h"
@@ -12,7 +12,7 @@ struct BasicHeadRows {
     Byte* data;
     DType dtype;
     int64_t stride, count;
-    const int64_t* order = nullptr;  // [count]: row i is row order[i] of memory; null = as they lie
+    const int64_t* order = nullptr;  // [count]: row i is row order[i] of memory; null = in order
 
     Byte* at(int64_t i) const {
         const int64_t offset = (order == nullptr ? i : order[i]) * stride;
@@ -22,7 +22,7 @@ struct BasicHeadRows {
 using HeadRows = BasicHeadRows<const uint8_t>;
 using HeadResult = BasicHeadRows<uint8_t>;
 
-// Row r as float32: its own memory, or `buffer` filled.
+// Row r as float32: the row itself, or a copy in `buffer`.
 inline const float* float_row(const KernelTable& table, const HeadRows& rows, int64_t head_dim, int64_t r,
                               float* buffer) {
     const uint8_t* at = rows.at(r);
@@ -52,11 +52,11 @@ struct AttentionInputs {
     float scale;
 };
 
-// Throws std::invalid_argument unless there is at least one query, key and head, q, k and v fit together, and
-// the scale is positive and finite. `op` names the caller.
+// Throws std::invalid_argument unless there is at least one query, key and head, the shapes of q, k and v
+// match, and the scale is positive and finite. `op` names the caller.
 void check_heads(const char* op, const AttentionInputs& inputs);
 
-// Likewise unless heads are as small as streaming them requires.
+// Likewise unless heads are small enough for streaming attention.
 void check_streamed_heads(const char* op, const AttentionInputs& inputs);
 
 }  // namespace qora

@@ -5,7 +5,7 @@
 namespace qora {
 namespace {
 
-// Tokens whose part of the tables stays in the L1 while all heads go by.
+// Tokens whose part of the tables stays in the L1 cache while all heads are rotated.
 constexpr int64_t kTokens = 32;
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace {
 
 // Rows of head_dim values are padded to whole vectors of every table.
 constexpr int64_t kPadding = 16;
-// Multiply-adds that are worth handing to a thread.
+// Multiply-adds of a work item, enough to be worth a thread.
 constexpr int64_t kItemWork = 1 << 19;
 
 struct Scratch {
@@ -22,7 +22,7 @@ Scratch& scratch() {
     return instance;
 }
 
-// One head's rows, zero behind head_dim.
+// One head's rows, padded with zeros after head_dim.
 void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t head, int64_t padded,
             float* to, float* buffer) {
     const HeadRows rows = view.head_rows(b, head);
@@ -33,7 +33,7 @@ void gather(const KernelTable& table, const HeadView& view, int64_t b, int64_t h
     }
 }
 
-// The same turned round: a row for each channel, zero behind the last of the view's rows.
+// The same transposed: a row for each channel, padded with zeros after the last of the view's rows.
 void gather_transposed(const KernelTable& table, const HeadView& view, int64_t b, int64_t head,
                        int64_t padded, float* to, float* buffer) {
     const HeadRows rows = view.head_rows(b, head);
@@ -64,7 +64,7 @@ void short_attention(const KernelTable& table, const AttentionInputs& inputs, co
 
     const int64_t padded = round_up(q.head_dim, kPadding), keys = round_up(k.rows, kPadding);
     const int64_t work = q.rows * keys * padded * 2, grain = 1 + kItemWork / work;
-    // Neighbours in the batch lie side by side in memory: heads come one after the other.
+    // Neighbouring sequences of the batch are adjacent in memory, so heads are the outer loop.
     parallel_ranges(table, q.batch * q.heads, grain, num_threads, [&](int64_t begin, int64_t end) {
         Scratch& s = scratch();
         auto* queries = s.queries.ensure<float>(q.rows * padded);

@@ -9,15 +9,14 @@
 namespace qora {
 namespace {
 
-// As few blocks as max_block_keys allows, of whole panels of every table, shared out evenly.
+// As few blocks as max_block_keys allows, of whole panels of every table and of about equal size.
 int64_t block_of_keys(const HeadLayout& l) {
     const int64_t most = max_block_keys(l.family) / kMaxTileColumns,
                   panels = ceil_div(l.key_rows, kMaxTileColumns);
     return ceil_div(panels, ceil_div(panels, most)) * kMaxTileColumns;
 }
 
-// Zeros for the weights of steps that pad the sum of a block: what stands there may be an earlier block's
-// NaN.
+// Zeros for the weights of steps that pad the sum of a block: the memory may hold a NaN of an earlier block.
 void clear_padding(const HeadLayout& l, int64_t keys, int64_t key_steps, int rows, uint8_t* weights,
                    int64_t weight_stride) {
     const int64_t used = keys * family_bytes(l.family), padded = key_steps * 4;
@@ -49,7 +48,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                   weight_stride = block_keys * family_bytes(l.family);
 
     const EncodedQueries queries = encode_queries(l, q, scale * kLog2E * head.key_scale, bias != nullptr);
-    // What the softmax reads are the products, unless a bias comes between.
+    // The softmax reads the products directly, unless a bias is added.
     const float* score_scales = queries.scales;
     const int32_t* score_shifts = queries.shifts;
     if (bias != nullptr) {
@@ -74,7 +73,7 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
     float* gain = keep + mr;
     float* weight_sum = gain + mr;
     std::memset(weights, 0,
-                static_cast<size_t>(mr * weight_stride));  // what is behind the last key is finite
+                static_cast<size_t>(mr * weight_stride));  // weights after the last key are finite
     std::fill(reference, reference + rows, kNoScore);
     std::fill(running_sum, running_sum + rows, 0.0f);
 

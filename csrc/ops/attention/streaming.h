@@ -1,5 +1,5 @@
-// One head of streaming attention: its keys and values as right operands, and blocks of queries against them.
-// What is a head, which rows it has and where results go is the caller's business.
+// One head of streaming attention: its keys and values as right operands, and blocks of queries. The caller
+// decides which rows a head has and where results are written.
 #pragma once
 
 #include "ops/attention/head_operands.h"
@@ -9,12 +9,13 @@ namespace qora {
 // Query rows that share a pass over the keys: their operands, weights and outputs stay in the L1 and L2.
 constexpr int64_t kBlockQueries = 96;
 
-// Most keys that share a softmax step. What is done once for each block of keys, such as merging it, takes
-// time; but integer weights are rounded in proportion to the largest of their block, bytes most of all.
+// The most keys of one softmax step. Large blocks save the work that is done once for each block, such as
+// merging. Small blocks are more accurate: integer weights, above all bytes, are rounded in proportion to the
+// largest weight of their block.
 int64_t max_block_keys(Family family);
 
-// What is added to the scores of a block of queries: rows of score_columns() values in the order of
-// key_columns(), float32 in units of log2, or, for i16, int32 steps of 2^-kI16ScoreBits.
+// The bias of the scores of a block of queries: rows of score_columns() values in the order of key_columns(),
+// float32 in units of log2 or, for i16, int32 steps of 2^-kI16ScoreBits.
 struct ScoreBias {
     const void* const* rows;   // for each query
     const void* const* masks;  // a second one for each query; null = none

@@ -12,11 +12,12 @@
 namespace qora {
 namespace {
 
-// Score of a pair of tokens from opposite ends of the grid.
+// The mask of a pair of tokens from opposite ends of the grid.
 constexpr float kMask = -100.0f;
 constexpr float kMaxBias = 65536.0f;
 static_assert(static_cast<int64_t>(kMaxBias * kLog2E * (1 << kI16ScoreBits)) < kMaxBiasSteps);
-// Windows that share a head's rows of bias: their keys and values stay in the L2 meanwhile.
+// Windows that are processed with the same rows of bias: so few that their keys and values stay in the L2
+// cache.
 constexpr int64_t kMaxGroup = 8;
 // Work items per thread, so that a slow core does not hold up the others.
 constexpr int64_t kItemsPerThread = 4;
@@ -32,8 +33,7 @@ Windows::Size unravel(int64_t i, const Windows::Size& box) {
     return {i / (box[1] * box[2]), i / box[2] % box[1], i % box[2]};
 }
 
-// Which tokens make up which window, and what lies between them. A set of dimensions is a number of three
-// bits.
+// The tokens of each window, and the masks between them. A set of dimensions is a number of three bits.
 struct WindowMap {
     Windows::Size window{}, counts{};
     int64_t windows = 1, tokens = 1;  // tokens of a window
@@ -58,8 +58,7 @@ struct WindowMap {
             for (size_t d = 0; d < 3; ++d)
                 far_side[static_cast<size_t>(i)] |= (at[d] >= window[d] - shift[d]) << d;
         }
-        // Along each dimension, where the token at each place of the rolled grid comes from; -1 = from
-        // nowhere.
+        // Along each dimension, the source of the token at each position of the rolled grid; -1 = padding.
         std::array<std::vector<int64_t>, 3> from;
         for (size_t d = 0; d < 3; ++d) {
             const int64_t padded = counts[d] * window[d];
@@ -87,7 +86,7 @@ struct WindowMap {
     }
 };
 
-// A value of bias in the four bytes that ScoreBias has for it.
+// A value of the bias as the four bytes that ScoreBias holds.
 uint32_t biased(Family family, float value) {
     const float octaves = value * kLog2E;
     uint32_t bits;
@@ -100,7 +99,7 @@ uint32_t biased(Family family, float value) {
     return bits;
 }
 
-// The rows of bias and of mask, in the columns that scores have.
+// The rows of bias and mask, in the order of the columns of scores.
 struct BiasTable {
     int64_t columns, entries, centre;
     std::vector<int64_t> keys;     // [columns]
@@ -150,7 +149,7 @@ Scratch& scratch() {
     return instance;
 }
 
-// All that the work items share.
+// The data that all work items share.
 struct Operation {
     const HeadLayout& layout;
     const WindowMap& map;
@@ -244,7 +243,7 @@ void window_attention(const KernelTable& table, Family family, const AttentionIn
     const int64_t wanted = resolve_threads(num_threads) * kItemsPerThread;
     const int64_t group = std::clamp<int64_t>(map.windows * q.heads / wanted, 1, kMaxGroup);
     const int64_t groups = ceil_div(map.windows, group);
-    // Neighbouring windows of one head follow each other.
+    // Neighbouring windows of one head come one after the other.
     parallel_ranges(table, q.heads * groups, 1, num_threads, [&](int64_t item, int64_t) {
         const int64_t first = item % groups * group;
         operation.run(item / groups, first, std::min(first + group, map.windows));

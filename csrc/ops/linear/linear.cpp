@@ -7,7 +7,7 @@
 namespace qora {
 namespace {
 
-// Work items per thread when columns are shared out, so that a slow core does not hold up the others.
+// Work items per thread when columns are divided, so that a slow core does not delay the others.
 constexpr int64_t kItemsPerThread = 4;
 
 }  // namespace
@@ -18,7 +18,7 @@ void linear(const char* op, const RowSource& x, const RowNorm& norm, const Packe
     if (x.rows() == 0) return;
     const int64_t threads = resolve_threads(num_threads);
     const EvenBlocks blocks = row_blocks(x.rows(), weight.kernels(), num_threads);
-    // Few rows: the columns are shared out too, and each share encodes the rows again.
+    // Few rows: the columns are divided among threads too, and each thread encodes the rows again.
     const int64_t wanted = ceil_div(threads * kItemsPerThread, blocks.count);
     const int64_t chunk =
         ceil_div(weight.panels(), std::clamp<int64_t>(threads > 1 ? wanted : 1, 1, weight.panels()));

@@ -18,7 +18,7 @@ void mlp(const RowSource& x, const RowNorm& norm, const PackedLinear& fc1, Activ
     const EvenBlocks blocks = row_blocks(x.rows(), fc1.kernels(), num_threads);
     const int64_t width = fc1.out_features();
     parallel_ranges(fc1.table(), blocks.count, 1, num_threads, [&](int64_t item, int64_t) {
-        thread_local Buffer memory;  // outlives the op, so that its pages are faulted in once
+        thread_local Buffer memory;  // outlives the op, to avoid page faults in the next call
         const int64_t begin = blocks.begin(item), end = blocks.begin(item + 1);
         Matrix hidden{memory.ensure<uint8_t>((end - begin) * width * 4), DType::kF32, end - begin, width,
                       width};

@@ -24,7 +24,7 @@ float largest_of(const KernelTable& table, const float* x, int64_t n) {
     return largest;
 }
 
-// Output features that a thread packs at a time: whole panels have whole numbers of them.
+// Output features that a thread packs at a time; they divide a panel.
 constexpr int64_t kPackRows = 16;
 static_assert(kMinTileColumns % kPackRows == 0);
 // Values that are encoded together, a multiple of four.
@@ -39,7 +39,7 @@ Nibbles pair_sums(Nibbles x) { return (x & kLowHalves) + ((x >> 4) & kLowHalves)
 
 // In each byte |value - 8| of one stored value.
 Nibbles distances(Nibbles values) {
-    // One where the value is under 8, which lies 8 - value away.
+    // One where the value is below 8; its magnitude is then 8 - value.
     const Nibbles below = (~values >> 3) & kOnes;
     return ((values & (7 * kOnes)) ^ (7 * below)) + below;
 }
@@ -52,8 +52,8 @@ int64_t sum_bytes(uint64_t x) {
     return static_cast<int64_t>((words * 0x0001000100010001ull) >> 48);
 }
 
-// In each of the two dwords, weights 0 ... 7 as 0 4 1 5 2 6 3 7: the low halves of its bytes are what one dot
-// product of bytes takes, the high halves what the next one takes.
+// In each of the two dwords, weights 0 ... 7 in the order 0 4 1 5 2 6 3 7: the low halves of its bytes are
+// the operand of one dot product of bytes, the high halves that of the next.
 Nibbles interleave_halves(Nibbles x) {
     Nibbles swap = ((x >> 8) ^ x) & 0x0000ff000000ff00ull;
     x ^= swap ^ (swap << 8);
@@ -61,7 +61,7 @@ Nibbles interleave_halves(Nibbles x) {
     return x ^ swap ^ (swap << 4);
 }
 
-// Group g of a stored row; what lies behind the last column is zero.
+// Group g of a stored row; values after the last column are zero.
 std::array<Nibbles, 2> group_nibbles(const uint8_t* stored, int64_t g, int64_t columns) {
     std::array<Nibbles, 2> halves;
     std::memcpy(halves.data(), stored + g * (kGroupSize / 2), sizeof(halves));
@@ -100,12 +100,13 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     : table_(&table), family_(family), out_features_(out_features), in_features_(in_features) {
     check(out_features > 0 && in_features > 0, "pack_linear", "expected positive feature counts");
     check(family != Family::kI16, "pack_linear", "the i16 family serves attention only");
-    // u8 times s8 summed over the input must fit int32; q4 multipliers get coarser with the input.
+    // The sum of u8 times s8 over the input must fit an int32. The multipliers of q4 become coarser with more
+    // inputs.
     check(family_kr(family) != 4 || in_features <= (int64_t{1} << 31) / (255 * 127), "pack_linear", [&] {
         return "int8 weights take at most 66311 input features, got " + std::to_string(in_features);
     });
     const bool grouped = family == Family::kQ4;
-    // Steps that packing writes, and those that pad them.
+    // Steps that packing writes, and steps of padding.
     const int64_t written_steps =
         round_up(ceil_div(in_features, family_kr(family)), grouped ? kGroupSteps : 1);
     steps_ = round_up(written_steps, kernels().step_multiple);
@@ -116,10 +117,10 @@ PackedLinear::PackedLinear(const KernelTable& table, Family family, int64_t out_
     bias_at_ = panels_ * panel_bytes_;
     col_scale_at_ = bias_at_ + columns * 4;
     col_sum_at_ = col_scale_at_ + columns * 4;
-    const int64_t bytes = col_sum_at_ + (columns + table.nr) * 4;  // a vector may be read from any column
+    const int64_t bytes = col_sum_at_ + (columns + table.nr) * 4;  // a vector may start at any column
     memory_.reserve(static_cast<size_t>(bytes));
-    // Padding must be zeros. Packing overwrites the panels before the last but for steps that pad them, so
-    // that their pages need not be touched here if there are none.
+    // Padding must be zero. Packing overwrites all panels before the last, except for steps of padding.
+    // Without such steps, their pages need not be written here.
     const int64_t first = steps_ > written_steps ? 0 : (panels_ - 1) * panel_bytes_;
     std::memset(memory_.data() + first, 0, static_cast<size_t>(bytes - first));
 }
@@ -145,7 +146,7 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
         case Family::kI8: {
             const float scale = high > 0.0f ? high / 127.0f : 1.0f, inverse = 1.0f / scale;
             int32_t sum = 0;
-            // Whole columns of a step's four bytes at a time; the last step is filled up with zeros.
+            // Four bytes of a column, one step, at a time; the last step is padded with zeros.
             for (int64_t at = 0; at < k; at += kEncodeChunk) {
                 const int64_t count = std::min(kEncodeChunk, k - at);
                 int32_t q[kEncodeChunk] = {};
@@ -166,8 +167,8 @@ void PackedLinear::pack_row(int64_t n, const float* row) {
     }
 }
 
-// Group scales become int16 multipliers of one step for the whole row, so that |sum| of u8 times q4 times
-// multiplier fits an int32, and is otherwise as large as it can be.
+// Group scales become int16 multipliers of one step size for the whole row. The step size is the smallest
+// with which |sum| of u8 times q4 times multiplier fits an int32.
 void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
     const int64_t groups = w.groups(), nr = table_->nr, bytes = kGroupSize / 2;
     const auto* stored = static_cast<const uint8_t*>(w.data) + row * groups * bytes;
@@ -196,7 +197,7 @@ void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
         }
     }
     check_finite(n, weighted + largest);
-    // A multiplier is rounded: up to half of every |q| comes on top.
+    // A multiplier is rounded, which can add half of every |q|.
     const double room = 2147483647.0 / 255.0 - 0.5 * static_cast<double>(magnitudes) - 1.0;
     const double step = largest > 0.0 ? std::max(weighted / room, largest / 32767.0) : 1.0;
 
@@ -210,8 +211,8 @@ void PackedLinear::pack_q4_row(int64_t n, const WeightView& w, int64_t row) {
     set_column(n, static_cast<float>(step), static_cast<int32_t>(sum));
 }
 
-// What pack_row makes of dequantised rows, without them. Sixteen features share the lines of a panel: they
-// are encoded side by side and then written line by line.
+// The result of pack_row, computed without dequantised rows. Sixteen features share the cache lines of a
+// panel: they are encoded together and then written line by line.
 void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t row, int64_t count) {
     const int64_t groups = w.groups(), whole = w.cols / kGroupSize, bytes = kGroupSize / 2;
     const int64_t width = groups * kGroupSize;
@@ -238,7 +239,7 @@ void PackedLinear::requantise_q4_rows(int64_t n, const WeightView& w, int64_t ro
         }
         set_column(n + r, scale, sum);
     }
-    // A panel's columns at a time.
+    // The columns of one panel at a time.
     const int64_t nr = table_->nr;
     for (int64_t r = 0; r < count;) {
         const int64_t column = (n + r) % nr, part = std::min(count - r, nr - column);

@@ -1,4 +1,4 @@
-// Weights in the form that the kernels read.
+// Weights in the layout that the kernels read.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace qora {
 // A linear layer's weights as panels [N / nr][steps][nr] of dwords for one table and one operand family, with
 // its bias. Integer panels carry one scale per output feature. i8: the groups are requantised to the largest
 // |weight| of the feature = 127, which loses about as much as the activations' own eight bits. q4: the
-// weights stay as they are stored, in four bits, and the scales of the groups become integers, as large as an
-// int32 sum allows.
+// weights stay in four bits, as stored, and the scales of the groups become integers, as large as an int32
+// sum allows.
 class PackedLinear {
   public:
     PackedLinear(const KernelTable& table, Family family, int64_t out_features, int64_t in_features);
 
     // Fills output features [at, at + weight.rows) from a stored weight, and their bias (null = zeros).
-    // Throws std::invalid_argument when a weight is not finite, or is no q4 weight and the family is q4.
+    // Throws std::invalid_argument if a weight is not finite, or if the family is q4 and the weight is not.
     void set_rows(int64_t at, const WeightView& weight, const float* bias, int num_threads);
 
     const KernelTable& table() const { return *table_; }
@@ -31,8 +31,8 @@ class PackedLinear {
     int64_t panels() const { return panels_; }
     // Whether every output feature was set.
     bool complete() const { return rows_set_ >= out_features_; }
-    // One panel from one of its steps on (q4: the first of a group): a right operand, or what
-    // kernels().expand turns into one.
+    // One panel from one of its steps on (q4: the first step of a group): a right operand, or the stored form
+    // that kernels().expand converts to one.
     const uint8_t* panel(int64_t index, int64_t step = 0) const {
         return memory_.data() + index * panel_bytes_ + step * step_bytes_;
     }

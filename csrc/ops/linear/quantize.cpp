@@ -12,7 +12,7 @@
 namespace qora {
 namespace {
 
-// Rounds to nearest even; what is too large becomes infinity.
+// Rounds to nearest even; values that are too large become infinity.
 uint16_t float_to_half(float x) {
     uint32_t bits = to_bits(x);
     const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -26,8 +26,8 @@ uint16_t float_to_half(float x) {
     return static_cast<uint16_t>(sign | (bits >> 13));
 }
 
-// The value of largest magnitude, with its sign; NaN or infinity when any value is. Magnitudes of floats are
-// in the order of their bits, and compilers vectorise the maximum of integers.
+// The value of largest magnitude, with its sign; NaN or infinity if any value is. Magnitudes of floats have
+// the order of their bits, and compilers vectorise the maximum of integers.
 float extreme(const float* w) {
     int32_t magnitude = 0, positive = 0;
     for (int64_t i = 0; i < kGroupSize; ++i) {
@@ -39,8 +39,8 @@ float extreme(const float* w) {
     return positive == magnitude ? peak : -peak;
 }
 
-// The nearest half-precision number, as float32: what float_to_half stores. Also a form that compilers
-// vectorise.
+// The nearest half-precision number, as float32: the value that float_to_half stores. Compilers vectorise
+// this form.
 float round_to_half(float x) {
     const uint32_t sign = to_bits(x) & 0x80000000u, magnitude = to_bits(x) & 0x7fffffffu;
     const uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & ~0x1fffu;
@@ -50,9 +50,10 @@ float round_to_half(float x) {
     return from_bits(sign | (rounded < 0x47800000u ? rounded : 0x7f800000u));
 }
 
-// How groups of a kind are searched. Candidates are the scales peak / r for kCandidates ratios r, evenly
-// spaced from kFirst to kLast: below, steps are too long, above, too much of the peak is cut off. For normal,
-// Laplace and uniform values this leaves squared errors within 0.4 % (q4) and 6 % (q8) of the least.
+// Parameters of the search for each kind. Candidates are the scales peak / r for kCandidates ratios r, evenly
+// spaced from kFirst to kLast. Below kFirst, steps are too long; above kLast, the peak is clipped too much.
+// For normal, Laplace and uniform values this leaves squared errors within 0.4 % (q4) and 6 % (q8) of the
+// least.
 struct Q4 {
     static constexpr int kLow = -8, kHigh = 7;
     static constexpr int kCandidates = 12;
@@ -92,9 +93,9 @@ constexpr std::array<int16_t, Kind::kCandidates> make_multipliers() {
     return m;
 }
 
-// The stored scale with the least sum of squared errors, of those that the candidates lead to. Each candidate
-// rounds the group to q; the best scale for these q is sum(w q) / sum(q q), which is then rounded as it will
-// be stored. 16-bit integers are twice as many to a vector as float32, and their sums are exact in any order.
+// The stored scale with the least sum of squared errors among all candidates. Each candidate rounds the group
+// to q; the best scale for these q is sum(w q) / sum(q q), which is then rounded to its stored form. A vector
+// holds twice as many 16-bit integers as float32, and their sums are exact in any order.
 template <class Kind>
 float search_scale(const float* w, float peak) {
     if (std::fabs(peak) <= 0x1p-25f) return 0.0f;  // every scale would be rounded to zero
@@ -117,7 +118,7 @@ float search_scale(const float* w, float peak) {
         wq[k] = static_cast<float>(sum_wq);
         qq[k] = static_cast<float>(sum_qq);
     }
-    // By how much a scale lessens the squared error that zeros would have, in units of unit^2.
+    // The squared error of all zeros minus the squared error with this scale, in units of unit^2.
     float scale[Kind::kCandidates], gain[Kind::kCandidates];
     for (int k = 0; k < Kind::kCandidates; ++k) {
         scale[k] = round_to_half(wq[k] / qq[k] * unit);

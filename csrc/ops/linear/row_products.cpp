@@ -8,10 +8,10 @@
 namespace qora {
 namespace {
 
-// A slice of a panel stays in the L1 beside the rows that pass by.
+// A slice of a panel stays in the L1 cache together with the rows of a tile.
 constexpr int64_t kSliceBytes = 24 * 1024;
 
-// A thread's scratch. It outlives the op, so that the pages of large buffers are faulted in once.
+// A thread's scratch memory. It outlives the op, to avoid page faults of large buffers in the next call.
 struct Scratch {
     Buffer rows, operands, scales, panel, parts, accumulators;
 };
@@ -21,7 +21,7 @@ Scratch& scratch() {
     return instance;
 }
 
-// Columns of a panel that lie side by side in the output, and where those of a block's first row are.
+// Columns of a panel that are contiguous in the output, and their position in a block's first row.
 struct OutputPart {
     int64_t column;
     int columns;
@@ -73,7 +73,7 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
     const KernelTable& table = weight.table();
     const FamilyKernels& kernels = weight.kernels();
     const int64_t nr = table.nr, slice = slice_steps(table);
-    // A vector may be read from any column: one row more than is used.
+    // A vector may be read from any column, so there is one row more than is used.
     auto* acc = s.accumulators.ensure<uint8_t>((a.rows + 1) * nr * 4);
     auto* parts = s.parts.ensure<OutputPart>(nr);
     const int64_t out_bytes = static_cast<int64_t>(dtype_size(out.dtype)),
@@ -91,7 +91,7 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
     TileArgs tile{};
     tile.a_stride = a.stride;
     tile.c_stride = nr * 4;
-    // While a panel is used, the next one is brought from memory to the L2, a share with each tile.
+    // While a panel is used, the next one is prefetched to the L2 cache, a share with each tile.
     const int64_t tiles = ceil_div(a.rows, kernels.mr) * ceil_div(weight.steps(), slice);
     const int64_t share = ceil_div(weight.panel_bytes(), tiles);
     auto* expanded = kernels.expand == nullptr
@@ -100,7 +100,7 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
     for (int64_t p = panels.first; p < panels.last; ++p) {
         const uint8_t* upcoming = weight.panel(std::min(p + 1, panels.last - 1));
         const int64_t end = std::min((p + 1) * nr, weight.out_features());
-        // One, unless the output's blocks cut the panel.
+        // One, unless the panel crosses blocks of the output.
         const OutputPart* parts_end = parts;
         for (int64_t col = p * nr; col < end; col += parts_end++->columns)
             parts[parts_end - parts] = {
@@ -120,8 +120,7 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
             tile.prefetch.step_bytes = ceil_div(share, steps);
             for (int64_t r = 0; r < a.rows; r += kernels.mr) {
                 const int rows = static_cast<int>(std::min<int64_t>(kernels.mr, a.rows - r));
-                // Lines that the epilogue will write: requested while the tile computes, they are there in
-                // time.
+                // Cache lines that the epilogue will write: they are requested while the tile computes.
                 for (int64_t i = r; last_slice && i < r + rows; ++i)
                     prefetch_write(parts->out + i * row_bytes,
                                    parts->out + i * row_bytes + parts->columns * out_bytes);

@@ -1,4 +1,4 @@
-// A block of rows times panels of a packed weight: what linear layers and MLPs are made of.
+// Products of a block of rows and panels of a packed weight: the building block of linear layers and MLPs.
 #pragma once
 
 #include "core/parallel.h"
@@ -9,28 +9,28 @@
 
 namespace qora {
 
-// What happens to a tile of results before it is stored.
+// The epilogue: operations on the sums of a tile before they are stored.
 struct Epilogue {
     Activation activation = Activation::kNone;
     ConstMatrix residual;  // float32, added after the activation; empty = none
 };
 
-// Most rows of a block, which one thread takes at a time. Few enough for what they are written to, a hidden
-// layer above all, to stay in the L2 until the last panel has been used; enough for a panel to be worth
-// bringing from memory. A panel that has to be expanded (q4) is worth it for more rows.
+// The most rows of a block, the work of one thread at a time. They are few enough for their output, above all
+// a hidden layer, to stay in the L2 cache until the last panel has been used. They are enough to make loading
+// a panel from memory worthwhile; a panel that has to be expanded (q4) needs more rows for that.
 constexpr int64_t kMaxBlockRows = 48;
 constexpr int64_t kMaxExpandedBlockRows = 192;
 
 int64_t max_block_rows(const FamilyKernels& kernels);
 
-// The blocks of `rows` rows that threads share.
+// The division of `rows` rows into blocks for threads.
 EvenBlocks row_blocks(int64_t rows, const FamilyKernels& kernels, int num_threads);
 
-// Steps of a panel that all tiles of a block use before the next ones: so many stay in the L1 beside the rows
-// that pass by. A multiple of kMaxStepMultiple.
+// Steps of a slice of a panel, which all tiles of a block use before the next slice: so many stay in the L1
+// cache together with the rows of a tile. A multiple of kMaxStepMultiple.
 int64_t slice_steps(const KernelTable& table);
 
-// Rows of a left operand, encoded. They stay until the thread encodes others.
+// Rows of a left operand, encoded. They are valid until the thread encodes other rows.
 struct EncodedRows {
     const uint8_t* data;
     int64_t stride;  // bytes
@@ -54,7 +54,8 @@ void multiply_panels(const EncodedRows& a, const PackedLinear& weight, PanelRang
 // Throws std::invalid_argument unless every output feature of the weight was set. `op` names the caller.
 void check_complete(const char* op, const PackedLinear& weight);
 
-// Likewise unless x fits the weight, and the output and residual fit x and out_features.
+// Likewise unless the shapes of x and the weight match, and those of output and residual match x and
+// out_features.
 void check_operands(const char* op, const RowSource& x, const PackedLinear& weight,
                     const ConstMatrix& residual, const Matrix& out, int64_t out_features);
 

@@ -1,4 +1,4 @@
-// Where the rows of a linear layer's input come from.
+// Row sources: the rows of a linear layer's input.
 #pragma once
 
 #include "core/views.h"
@@ -6,13 +6,13 @@
 
 namespace qora {
 
-// Where the rows of a GEMM's left operand come from.
+// A source of the rows of a matrix product's left operand.
 class RowSource {
   public:
     virtual ~RowSource() = default;
     virtual int64_t rows() const = 0;
     virtual int64_t cols() const = 0;
-    // Row i as cols() float32 values: its own memory, or `scratch` (room for cols()) filled.
+    // Row i as cols() float32 values: the row itself, or a copy in `scratch`, which holds cols() values.
     virtual const float* row(const KernelTable& table, int64_t i, float* scratch) const = 0;
 };
 
@@ -29,8 +29,8 @@ class MatrixRows final : public RowSource {
 };
 
 // The tubelets of a clip: non-overlapping (t, h, w) blocks of a contiguous (T, C, H, W) float32 array, each
-// flattened with the channel slowest, then t, row, column; ordered by time, row, column. What does not fill a
-// tubelet is dropped.
+// flattened with the channel slowest, then t, row, column; ordered by time, row, column. Pixels that do not
+// fill a tubelet are dropped.
 class TubeletRows final : public RowSource {
   public:
     struct Shape {

@@ -10,8 +10,8 @@ namespace qora {
 float half_to_float(uint16_t half) {
     const uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
     if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-    // Shifted into place the exponent is too small by 112; the product also turns subnormals into normal
-    // numbers.
+    // After the shift, the exponent is too small by 112. The product corrects it, and also turns subnormals
+    // into normal numbers.
     return from_bits(sign | to_bits(from_bits(magnitude << 13) * 0x1p112f));
 }
 

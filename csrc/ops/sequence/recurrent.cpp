@@ -9,7 +9,7 @@
 namespace qora {
 namespace {
 
-// Work items per thread: tokens are shared out, each with all of its frames.
+// Work items per thread: tokens are divided among threads, each with all of its frames.
 constexpr int64_t kItemsPerThread = 4;
 
 int64_t grain_of(int64_t tokens, int num_threads) {
@@ -49,7 +49,7 @@ void causal_conv(const KernelTable& table, const ConstMatrix& x, const float* we
     parallel_ranges(
         table, tokens, grain_of(tokens, num_threads), num_threads, [&](int64_t begin, int64_t end) {
             std::vector<const float*> inputs(static_cast<size_t>(taps));
-            // Frame t of the sequence that begins with the history.
+            // Frame t of the sequence of history and x.
             const auto input = [&](int64_t t, int64_t token) {
                 return t < past ? floats(as_const(history), t * tokens + token)
                                 : floats(x, (t - past) * tokens + token);

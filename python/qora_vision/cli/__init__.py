@@ -1,4 +1,7 @@
-"""The console script `qora-vision`: one module per verb, over the public API of the package alone."""
+"""The console script `qora-vision`: one module for each verb (subcommand).
+
+It may import the public API, `qora_vision`, and no other room.
+"""
 
 from qora_vision.cli.app import main
 

@@ -24,7 +24,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 environment:
   QORA_VISION_MODEL        model of `classify` when --model is not given, in place of camera-motion
-  QORA_VISION_DECODER      what decodes videos: pyav (the default) or opencv
+  QORA_VISION_DECODER      decoder of videos: pyav (the default) or opencv
   QORA_VISION_CACHE        directory of converted models of the hub
   QORA_VISION_ISA          instruction set to use (`qora-vision doctor` lists them)
   QORA_VISION_NUM_THREADS  threads to use when --threads is not given
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all verbs; each sets `run` (what to call) and `parser` (its own) as defaults."""
     parser = argparse.ArgumentParser(
         prog="qora-vision",
-        description="Say what happens in a video, on an ordinary CPU.",
+        description="Classify what happens in videos, on an ordinary CPU.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0 done, 1 failed (the reason is on stderr, on one line), 2 wrong usage, 130 interrupted
-        from the keyboard, 141 when whatever read stdout stopped reading.
+        from the keyboard, 141 when the reader of stdout closed the pipe.
     """
     if hasattr(sys.stdout, "reconfigure"):
         # A file name that the terminal's encoding cannot show must not end the run.
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("qora-vision: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whatever read stdout has enough
+    except BrokenPipeError:  # the reader of stdout closed the pipe
         return 141
     except MemoryError:
         print_error("out of memory")

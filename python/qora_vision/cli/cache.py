@@ -1,4 +1,4 @@
-"""`qora-vision cache`: what was fetched and converted, and how to be rid of it."""
+"""`qora-vision cache`: list and remove downloaded and converted models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, format_bytes, print_json
 
 DESCRIPTION = """\
-List or clear the models that were fetched from the Hugging Face hub or from an
-address and converted. The hub's original checkpoints lie in huggingface_hub's own
-cache, which `hf cache` lists and clears; those of addresses go with their model.
+List or remove the models that were downloaded from the Hugging Face hub or from
+an address and converted. The hub's original checkpoints are in huggingface_hub's
+own cache, which `hf cache` lists and removes. Those of addresses are removed
+with their model.
 """
 
 EPILOG = """\
@@ -21,8 +22,8 @@ examples:
   qora-vision cache clear google/vivit-b-16x2-kinetics400
   qora-vision cache clear
 
-The cache is in $QORA_VISION_CACHE if that is set, else where this system
-keeps caches; `qora-vision cache list` says where.
+The cache is in $QORA_VISION_CACHE if that is set, else in this system's folder
+for caches; `qora-vision cache list` prints it.
 """
 
 
@@ -36,14 +37,14 @@ def add_parser(verbs: Verbs) -> None:
         "repository",
         nargs="?",
         metavar="OWNER/NAME",
-        help="with clear: only what was made of this model (as the list calls it)",
+        help="only the files of this model, by its name in the list",
     )
     add_json_option(parser, "the models as a JSON object")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List, or remove and say what was removed."""
+    """List the models, or remove them and print which."""
     cache = ModelCache()
     if arguments.action == "clear":
         models, verb = cache.clear(arguments.repository), "removed"

@@ -26,13 +26,13 @@ from qora_vision.cli.progress import Progress
 MODEL_VARIABLE = "QORA_VISION_MODEL"
 KINETICS_MODEL = "google/vivit-b-16x2-kinetics400"
 DEFAULT_NOTE = (
-    f"no --model given, so the bundled {DEFAULT_MODEL} says how the camera moves (over time: "
+    f"no --model given, so the bundled {DEFAULT_MODEL} classifies how the camera moves (over time: "
     f"`qora-vision demo SOURCE`); for the 400 actions of Kinetics: --model {KINETICS_MODEL}"
 )
 
 DESCRIPTION = """\
-Say what happens in each clip: the most probable labels with their scores.
-Without --model that is how the camera moves.
+Classify each clip: print the most probable labels with their scores.
+Without --model, the labels say how the camera moves.
 """
 
 EPILOG = """\
@@ -44,9 +44,9 @@ examples:
   qora-vision classify clip.mp4 --model vivit.qora-vision --sampling dense --views 4x3
   qora-vision classify *.mp4 --model vivit.qora-vision --json | jq -r .source
 
-With --json each clip gives one line, written when it is done: an object with
-"source", "model" and "predictions", or with "source", "model" and "error". A clip that cannot be
-used is reported and the others go on; the exit status is then 1.
+With --json each clip gives one line as soon as it is done: an object with
+"source", "model" and "predictions", or with "source", "model" and "error". An
+error of one clip does not stop the others; the exit status is then 1.
 """
 
 
@@ -84,15 +84,15 @@ def add_parser(verbs: Verbs) -> None:
         "--min-score",
         metavar="S",
         type=float,
-        help="leave out labels with a lower score: 0.5 is the usual limit of a multi-label model",
+        help="leave out labels with a lower score; 0.5 is the usual threshold of a multi-label model",
     )
-    add_json_option(parser, "one JSON object a line and clip")
+    add_json_option(parser, "one JSON object for each clip, on a line of its own,")
     clip = parser.add_argument_group("choosing frames")
     clip.add_argument(
         "--sampling",
         choices=get_args(qora_vision.SamplingRule),
-        help="spread frames over the whole clip, or take them at a stride from its middle "
-        "(default: as the model says)",
+        help="uniform: frames spread over the whole clip; dense: every --stride-th frame around its middle; "
+        "segments: one frame from each of equal parts (default: the model's own rule)",
     )
     clip.add_argument("--stride", metavar="N", type=positive_int, help="step of dense sampling, in frames")
     clip.add_argument(
@@ -100,7 +100,7 @@ def add_parser(verbs: Verbs) -> None:
         metavar="TxS",
         type=view_counts,
         default=(1, 1),
-        help="average T temporal and S spatial crops, for example 4x3 (default: 1x1)",
+        help="average the logits of T temporal x S spatial views, for example 4x3 (default: 1x1)",
     )
     add_conversion_options(parser)
     add_engine_options(parser)
@@ -110,13 +110,13 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Classify every source; go on after one that fails."""
     if arguments.stride and arguments.sampling != "dense":
-        raise UsageError("--stride goes with --sampling dense")
+        raise UsageError("--stride needs --sampling dense")
     name = arguments.model or default_model()
     with Progress() as progress:
         model = load_model(name, arguments, progress)
         progress.close()
         if arguments.top_k > len(model.labels):
-            raise UsageError(f"--top-k {arguments.top_k}: the model has {len(model.labels)} labels")
+            raise UsageError(f"--top-k {arguments.top_k}: the model has only {len(model.labels)} labels")
         if not arguments.model:
             print_note(DEFAULT_NOTE)
         failed = 0
@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _classify(
     model: qora_vision.VideoClassifier, source: str, arguments: argparse.Namespace, progress: Progress
 ) -> bool:
-    """Classify one source and print its result or its error; return whether it went well."""
+    """Classify one source and print its result or its error; return whether it succeeded."""
     try:
         prediction = model.classify(
             source,

@@ -22,8 +22,8 @@ from qora_vision.cli.progress import Progress
 DESCRIPTION = """\
 Run two models, or one model at two precisions, on the same clips, and show how
 far they agree: best labels side by side, differences of their logits, and how
-often the best label is the same. So a quantised file can be judged on the clips
-that matter to you.
+often the best label is the same. Use it to check a quantised file on your own
+clips.
 """
 
 EPILOG = """\
@@ -32,9 +32,9 @@ examples:
   qora-vision compare path/to/checkpoint --weights-a f32 --weights-b q4 --video clip.mp4 frames/
   qora-vision compare camera-motion --compute-a exact --video clip.mp4 --json
 
-A and B are what `classify --model` takes. Classes of the same names are matched
-by name, others by their index; the numbers of classes must be equal. A clip that
-cannot be used is reported and the others go on; the exit status is then 1.
+A and B are anything that `classify --model` accepts. Classes of the same names
+are matched by name, others by their index; the numbers of classes must be equal.
+An error of one clip does not stop the others; the exit status is then 1.
 """
 
 
@@ -44,7 +44,9 @@ def add_parser(verbs: Verbs) -> None:
         verbs, "compare", summary="compare two models on clips", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("a", metavar="A", help=".qora-vision file, checkpoint, OWNER/NAME or bundled model")
-    parser.add_argument("b", metavar="B", nargs="?", help="the other one (default: A, in another precision)")
+    parser.add_argument(
+        "b", metavar="B", nargs="?", help="the second model (default: A at another precision)"
+    )
     parser.add_argument(
         "--video", metavar="SOURCE", nargs="+", required=True, help="video files, or folders of images"
     )
@@ -73,7 +75,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load both, compare on each clip, sum up."""
+    """Load both models, compare them on each clip, print the totals."""
     if arguments.b in (None, arguments.a) and (arguments.weights_a, arguments.compute_a) == (
         arguments.weights_b,
         arguments.compute_b,
@@ -92,14 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
             for side, name in names.items()
         }
         progress.close()
-        qora_vision.class_order(models["a"], models["b"])  # which raises if they do not fit
+        qora_vision.class_order(models["a"], models["b"])  # raises if the classes do not match
         if arguments.top_k > len(models["a"].labels):
             arguments.top_k = len(models["a"].labels)
         described = {side: _describe(names[side], models[side]) for side in "ab"}
         if not arguments.json:
             _print_models(described)
         if set(models["a"].labels) != set(models["b"].labels):
-            print_note("the models name their classes differently: they are matched by their index")
+            print_note("the models have different class names, so classes are matched by their index")
         frames = {side: _frames(model) for side, model in models.items()}
         if frames["a"] != frames["b"]:
             print_note(f"the models see different frames of a clip: A {frames['a']}, B {frames['b']}")
@@ -124,7 +126,7 @@ def _compare(
     arguments: argparse.Namespace,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compare on one clip, or say why not."""
+    """Compare on one clip; on an error, print and return it."""
     try:
         (clip,) = qora_vision.compare(models["a"], models["b"], [source], arguments.top_k).clips
     except (qora_vision.QoraVisionError, OSError) as error:
@@ -152,7 +154,7 @@ def _describe(name: str, model: qora_vision.VideoClassifier) -> dict[str, Any]:
 
 
 def _frames(model: qora_vision.VideoClassifier) -> str:
-    """Say which frames of a clip a model sees."""
+    """Describe which frames of a clip a model samples."""
     rule = model.preprocessing
     apart = f", {rule.stride} apart" if rule.sampling == "dense" else ""
     return f"{rule.num_frames}, {rule.sampling}{apart}"
@@ -177,7 +179,7 @@ def _print_side_by_side(clip: qora_vision.ClipComparison) -> None:
 
 
 def _print_numbers(numbers: dict[str, Any], same: str, top_k: int) -> None:
-    """Print the numbers of a clip, or the worst and the means of all."""
+    """Print the numbers of a clip, or the worst and the mean numbers of all clips."""
     cosine = f"{numbers['cosine']:.6f}" if "cosine" in numbers else f"{numbers['min_cosine']:.6f} at least"
     rows = [
         ("  same best label", same),

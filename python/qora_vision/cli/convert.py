@@ -1,4 +1,4 @@
-"""`qora-vision convert`: a checkpoint into a .qora-vision file."""
+"""`qora-vision convert`: convert a checkpoint to a .qora-vision file."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def add_parser(verbs: Verbs) -> None:
         "--calibrate",
         metavar="CLIP",
         nargs="+",
-        help="round q4 or q8 weights so that the outputs of layers change little on these videos and folders "
-        "of images: a dozen of the kind that the model is for; takes minutes",
+        help="calibrate q4 or q8 weights: round them so that the outputs of layers change little on these "
+        "videos or folders of images. Give a dozen or more like those the model will see; takes minutes",
     )
-    add_json_option(parser, "what was written as a JSON object")
+    add_json_option(parser, "a summary of the file as a JSON object")
     add_conversion_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, and say what was written."""
+    """Convert, and print what was written."""
     with Progress() as progress:
         model = qora_vision.convert(
             arguments.source,

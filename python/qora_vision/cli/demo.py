@@ -27,9 +27,9 @@ from qora_vision.cli.timeline import Timeline
 DESCRIPTION = """\
 Show how the camera moves in a video, over time: still, panning, tilting,
 zooming, rolling, shaking, or cut. A window slides over the video, and
-neighbouring windows with the same answer share a line; each has a bar whose
-height is its score. Without VIDEO: a clip of NASA that is part of the package.
-Nothing is downloaded.
+neighbouring windows with the same label share a line. Each window has a bar
+whose height is its score. Without VIDEO: a clip of NASA that is part of the
+package. Nothing is downloaded.
 """
 
 EPILOG = """\
@@ -58,13 +58,13 @@ def add_parser(verbs: Verbs) -> None:
         "--output",
         metavar="FILE",
         type=_output,
-        help="write a copy of the video with the answers in it",
+        help="write a copy of the video with labels and timeline in the picture",
     )
     add_json_option(parser, "windows and segments as a JSON object")
     parser.add_argument(
         "--model",
         metavar="M",
-        help=f"another model, as `classify` takes it (default: {DEFAULT_MODEL}, which is bundled)",
+        help=f"another model, as for `classify` (default: {DEFAULT_MODEL}, which is bundled)",
     )
     window = parser.add_argument_group("windows")
     window.add_argument(
@@ -72,7 +72,7 @@ def add_parser(verbs: Verbs) -> None:
         metavar="N",
         type=positive_int,
         help="step between the frames of a window (default: the model's; for the "
-        "bundled clip 2; a wider one sees slower moves)",
+        "bundled clip 2); a wider step detects slower moves",
     )
     window.add_argument(
         "--hop", metavar="N", type=positive_int, help="frames between windows (default: half a window)"
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.video and is_pipe(arguments.video):
         raise UsageError(
             f"{arguments.video} is a pipe, which cannot be read a second time for --output: "
-            "save the video to a file"
+            "save the video to a file and give that file"
         )
     clip = qora_vision.demo_clip()
     source = arguments.video or str(clip.path)
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         windows: list[qora_vision.Window] = []
         segments: list[qora_vision.Segment] = []
         timeline = None if arguments.json else Timeline(model.labels)
-        for segment in qora_vision.join_windows(_keeping(slide, windows)):
+        for segment in qora_vision.join_windows(_collect(slide, windows)):
             if timeline is not None:
                 if not segments:
                     print(f"{clip.title if bundled else source}  ({name})")
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(report)
         return 0
     count = count_of(len(windows), "window")
-    step = "side by side" if stride == 1 else f"{stride} apart"
+    step = "in a row" if stride == 1 else f"{stride} apart"
     print(f"{count} of {model.num_frames} frames {step}, {format_seconds(seconds)} each to classify")
     if bundled:
         print(f"Clip: {clip.credit}")
@@ -133,10 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _keeping(
+def _collect(
     slide: Iterable[qora_vision.Window], windows: list[qora_vision.Window]
 ) -> Iterator[qora_vision.Window]:
-    """Keep what passes; a window takes some hundred bytes."""
+    """Yield the windows, and append each to `windows`; a window takes some hundred bytes."""
     for window in slide:
         windows.append(window)
         yield window
@@ -148,7 +148,7 @@ def _fields(window: qora_vision.Window) -> dict[str, Any]:
 
 
 def _output(text: str) -> Path:
-    """Check what can be checked of the output's name before any work."""
+    """Check the name of the output before any work."""
     path = Path(text)
     if path.suffix.lower() not in qora_vision.ANNOTATION_FORMATS:
         known = ", ".join(qora_vision.ANNOTATION_FORMATS)

@@ -1,4 +1,4 @@
-"""`qora-vision doctor`: what this machine offers, and what is wrong with it."""
+"""`qora-vision doctor`: report the CPU, the installation and its problems."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from qora_vision.cli.output import count_of, print_error, print_fields, print_js
 
 DESCRIPTION = """\
 Show the CPU, the instruction sets that the engine found and the one it chose,
-threads, versions, and what each decoder of videos decodes. Something wrong is
-reported on stderr, and the exit status is then 1.
+threads, versions, and the codecs of each video decoder. Problems are printed on
+stderr, and the exit status is then 1.
 """
 
 EPILOG = """\
@@ -24,7 +24,7 @@ examples:
   QORA_VISION_ISA=avx2 qora-vision doctor
   qora-vision doctor --json
 
-Please paste its output into a bug report.
+Please include this output in a bug report.
 """
 
 PACKAGES = ("numpy", "av", "safetensors", "tqdm", "huggingface_hub")
@@ -40,14 +40,14 @@ ENVIRONMENT = (
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the console script."""
     parser = new_parser(
-        verbs, "doctor", summary="show what this machine offers", description=DESCRIPTION, epilog=EPILOG
+        verbs, "doctor", summary="check CPU and installation", description=DESCRIPTION, epilog=EPILOG
     )
     add_json_option(parser, "the same as a JSON object")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look, print, and fail if something is wrong."""
+    """Collect and print the report; fail if there is a problem."""
     problems: list[str] = []
     cpu = _cpu(problems)
     decoders = qora_vision.list_decoders()
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cpu(problems: list[str]) -> dict[str, Any] | None:
-    """Ask the engine about the CPU; None, and a problem, when it refuses to run."""
+    """Describe the CPU; None, with an entry in `problems`, if the engine refuses to run."""
     try:
         return {**qora_vision.cpu_info(), "cpus": os.cpu_count() or 1}
     except qora_vision.QoraVisionError as error:

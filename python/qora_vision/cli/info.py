@@ -1,4 +1,4 @@
-"""`qora-vision info`: what a .qora-vision file holds."""
+"""`qora-vision info`: the contents of a .qora-vision file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from qora_vision.cli.options import Verbs, add_json_option, new_parser
 from qora_vision.cli.output import count_of, format_bytes, print_fields, print_json
 
 DESCRIPTION = """\
-Show what a .qora-vision file or a bundled model holds: architecture and config,
-preprocessing, labels, size by precision, origin. The weights are not read.
-Without FILE: which models are bundled.
+Show the contents of a .qora-vision file or a bundled model: architecture and
+config, preprocessing, labels, size by precision, origin. The weights are not
+read. Without FILE: list the bundled models.
 """
 
 EPILOG = """\
@@ -29,7 +29,7 @@ examples:
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the console script."""
     parser = new_parser(
-        verbs, "info", summary="show what a .qora-vision file holds", description=DESCRIPTION, epilog=EPILOG
+        verbs, "info", summary="show a .qora-vision file's contents", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument(
         "file", metavar="FILE", nargs="?", help=".qora-vision file, or name of a bundled model"
@@ -39,7 +39,7 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the header and print it, or list the models that need no file."""
+    """Read the header and print it, or list the bundled models."""
     if arguments.file is None:
         _list_bundled(arguments.json)
         return 0
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list_bundled(as_json: bool) -> None:
-    """Name the models in the package."""
+    """List the models in the package."""
     models = [(model.name, str(model.path), model.info()) for model in qora_vision.list_bundled()]
     if as_json:
         fields = [
@@ -99,7 +99,7 @@ def _list_bundled(as_json: bool) -> None:
 
 
 def _sizes(model: qora_vision.ModelInfo) -> str:
-    """Sum up each precision on a line: bytes, tensors, values."""
+    """Give the totals of each precision on a line: bytes, tensors, values."""
     lines = []
     for kind, nbytes in model.bytes_by_kind().items():
         shapes = [tensor.shape for tensor in model.tensors.values() if tensor.kind == kind]
@@ -111,7 +111,7 @@ def _sizes(model: qora_vision.ModelInfo) -> str:
 
 
 def _labels(labels: list[str] | None) -> str:
-    """Give their number, and a few of them."""
+    """Give the number of labels, and the first few."""
     if not labels:
         return "none"
     shown = ", ".join(labels[:3])

@@ -15,12 +15,12 @@ WEIGHTS = get_args(qora_vision.Weights)
 COMPUTE = get_args(qora_vision.Compute)
 
 
-# What `classify` and `demo` use when no model is named.
+# The model of `classify`, `segments` and `demo` when none is named.
 DEFAULT_MODEL = "camera-motion"
 
 
 class UsageError(Exception):
-    """A command line that argparse accepts and that still makes no sense: exit status 2."""
+    """A command line that argparse accepts but whose options contradict each other: exit status 2."""
 
 
 def new_parser(
@@ -38,8 +38,8 @@ def new_parser(
 
 
 def add_conversion_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how a checkpoint is read: precision, value range, labels."""
-    group = parser.add_argument_group("reading a checkpoint (a .qora-vision file has these decided)")
+    """Add the options for reading a checkpoint: precision, value range, labels."""
+    group = parser.add_argument_group("reading a checkpoint (fixed in a .qora-vision file)")
     group.add_argument(
         "--weights",
         choices=WEIGHTS,
@@ -48,21 +48,21 @@ def add_conversion_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--value-range",
         choices=get_args(qora_vision.ValueRange),
-        help="what pixels become: what the model was trained with, or what the checkpoint's own "
-        "preprocessor_config.json computes (default: original)",
+        help="range of pixel values: the one that the model was trained with (original), or the one that the "
+        "checkpoint's preprocessor_config.json computes (hf) (default: original)",
     )
     group.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how a model runs: arithmetic and threads."""
+    """Add the options for running a model: arithmetic and threads."""
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--compute",
         choices=COMPUTE,
         default="auto",
-        help="arithmetic: the fastest that this CPU has, the same with 8-bit attention (faster, coarser), "
-        "bfloat16, or float32 throughout (default: %(default)s)",
+        help="arithmetic: the fastest that this CPU has (auto), the same with 8-bit attention (int8: faster, "
+        "coarser), bfloat16 (bf16), or float32 throughout (exact) (default: %(default)s)",
     )
     group.add_argument(
         "--threads", metavar="N", type=positive_int, help="threads (default: one for each CPU)"
@@ -80,7 +80,7 @@ def load_classifier(name: str, **how: Any) -> qora_vision.VideoClassifier:
 def load_model(
     name: str, arguments: argparse.Namespace, progress: Callable[[int, int, str], None]
 ) -> qora_vision.VideoClassifier:
-    """Load a classifier as the options of conversion and engine say."""
+    """Load a classifier with the options of conversion and engine."""
     return load_classifier(
         name,
         weights=arguments.weights,
@@ -114,7 +114,7 @@ def default_model() -> str:
 
 
 def is_pipe(source: str) -> bool:
-    """Whether a source is standard input or a pipe, which can be read once."""
+    """Whether a source is standard input or a pipe, which can be read only once."""
     return source == "-" or Path(source).is_fifo()
 
 

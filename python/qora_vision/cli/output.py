@@ -1,4 +1,4 @@
-"""What the verbs print: aligned tables for people, JSON for programs, errors on stderr."""
+"""Output of the verbs: aligned tables for people, JSON for programs, errors on stderr."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def print_error(error: object) -> None:
 
 
 def print_note(note: str) -> None:
-    """Print what is neither a result nor an error on stderr."""
+    """Print a note, which is neither a result nor an error, on stderr."""
     print(f"qora-vision: {note}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON on stdout, at once: who reads the pipe need not wait for more."""
+    """Print a value as one line of JSON on stdout and flush it, so that a reader of the pipe gets it now."""
     try:
         text = json.dumps(value, default=_plain, allow_nan=False)
-    except ValueError:  # JSON has no word for them
+    except ValueError:  # JSON has neither NaN nor infinity
         text = json.dumps(_without_nan(value), allow_nan=False)
     print(text, flush=True)
 
@@ -78,7 +78,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy scalars and arrays into what JSON knows."""
+    """Convert NumPy scalars and arrays to types that JSON has."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on stderr where that is a terminal, nothing anywhere else."""
+"""Progress of long work: a bar on stderr if stderr is a terminal, else nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Progress:
             self._hidden = False
 
     def hide(self) -> None:
-        """Take the bar off the screen until the next step, so that a result can be printed."""
+        """Erase the bar until the next step, so that a result can be printed."""
         if self._bar is not None:
             self._bar.clear()
             self._hidden = True

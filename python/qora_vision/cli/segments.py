@@ -1,4 +1,4 @@
-"""`qora-vision segments`: what happens when, in any number of videos."""
+"""`qora-vision segments`: the labelled segments of any number of videos."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from qora_vision.cli.progress import Progress
 from qora_vision.cli.timeline import Timeline
 
 DESCRIPTION = """\
-Slide a window over each video and say what happens when: one line for each
-stretch of time with one label. Without --model that is how the camera moves.
+Slide a window over each video and print its segments: one line for each stretch
+of time with one label. Without --model, the labels say how the camera moves.
 """
 
 EPILOG = """\
@@ -33,24 +33,24 @@ examples:
   qora-vision segments *.mp4 --json | jq -r '[.source, .start, .end, .label] | @tsv'
 
 With --json each segment gives one line as soon as it ends: an object with
-"source", "model", "start" and "end" (seconds), "label", "score" and "windows";
-a video that cannot be used gives "source", "model" and "error". The others go
-on; the exit status is then 1.
+"source", "model", "start" and "end" (seconds), "label", "score" and "windows".
+An error gives an object with "source", "model" and "error". It does not stop
+the other videos; the exit status is then 1.
 """
 
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the console script."""
     parser = new_parser(
-        verbs, "segments", summary="say what happens when in a video", description=DESCRIPTION, epilog=EPILOG
+        verbs, "segments", summary="list the segments of videos", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="video file, or folder of images")
     parser.add_argument(
         "--model",
         metavar="M",
-        help=f"as `classify` takes it (default: {DEFAULT_MODEL}, which is bundled)",
+        help=f"a model, as for `classify` (default: {DEFAULT_MODEL}, which is bundled)",
     )
-    add_json_option(parser, "one JSON object a line and segment")
+    add_json_option(parser, "one JSON object for each segment, on a line of its own,")
     window = parser.add_argument_group("windows")
     window.add_argument(
         "--stride",
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(model: qora_vision.VideoClassifier, name: str, source: str, arguments: argparse.Namespace) -> bool:
-    """Print the segments of one source as they end, or its error; return whether it went well."""
+    """Print the segments of one source as they end, or its error; return whether it succeeded."""
     timeline = None if arguments.json else Timeline(model.labels)
     try:
         first = True

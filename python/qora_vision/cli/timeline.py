@@ -1,4 +1,4 @@
-"""A timeline in the terminal: a line for each segment, in it a bar for each window."""
+"""A timeline in the terminal: a line for each segment, with a bar for each of its windows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _COLORS = (36, 33, 32, 35, 34, 31)
 
 
 class Timeline:
-    """Prints segments on stdout: as wide as the terminal, colours on a terminal only, ASCII where it must be.
+    """Prints segments on stdout, as wide as the terminal, with colours on a terminal only.
 
-    `NO_COLOR` (https://no-color.org) and `TERM=dumb` are respected, and so is `COLUMNS`.
+    Bars are ASCII where the encoding lacks block characters. `NO_COLOR` (https://no-color.org), `TERM=dumb`
+    and `COLUMNS` are respected.
 
     Parameters
     ----------
     labels
-        Every label that may come.
+        Every possible label.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ class Timeline:
         self._ellipsis = _ELLIPSIS if unicode else _ASCII_ELLIPSIS
 
     def show(self, segment: qora_vision.Segment) -> None:
-        """Print the line of one segment, at once."""
+        """Print the line of one segment and flush it."""
         times = f"{_clock(segment.start):>7} - {_clock(segment.end):>7}  "
         room = self._width - len(times) - 2 - _PERCENT_WIDTH
         label_width = min(self._label_width, max(_SHORTEST_LABEL, room - 2 - _SHORTEST_BAR))
@@ -56,7 +57,7 @@ class Timeline:
         print(f"{line}  {bar}".rstrip(), flush=True)
 
     def _bar(self, scores: Sequence[float], room: int) -> str:
-        """Give each window a block whose height is its score; where they are too many, some share one."""
+        """Make a block for each window, as high as its score; neighbours share one where there is no room."""
         if room < min(_SHORTEST_BAR, len(scores)):
             return ""
         count = min(room, len(scores))

@@ -1,4 +1,4 @@
-"""`qora-vision vivit`: the command line of the system that qora-vision succeeds, word for word."""
+"""`qora-vision vivit`: the command line of the earlier system that qora-vision replaces, unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from qora_vision.cli.progress import Progress
 TOP_K = 5
 
 DESCRIPTION = """\
-Classify one clip with ViViT and report what it took. 32 frames are spread over
-the whole clip; the weights are quantised to 4 bits while they load.
+Classify one clip with ViViT and report sizes and times. 32 frames are spread
+over the whole clip. The weights are quantised to 4 bits while they load.
 """
 
 EPILOG = """\
@@ -28,7 +28,7 @@ examples:
 
 A checkpoint directory holds config.json, preprocessor_config.json and
 model.safetensors (or its shards, or pytorch_model.bin), as Hugging Face saves
-them. `qora-vision classify` takes several clips and has more options.
+them. `qora-vision classify` accepts several clips and has more options.
 """
 
 
@@ -57,7 +57,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, save if asked to, classify, report."""
     if arguments.f16 and arguments.load:
-        raise UsageError("--f16 goes with --model-path: a file given with --load has its precision already")
+        raise UsageError("--f16 needs --model-path: the file of --load keeps the precision it was saved with")
     clip = _clip(arguments)
     start = time.perf_counter()
     with Progress() as progress:
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if model.architecture != "vivit":
         source = arguments.load or arguments.model_path
         raise qora_vision.CheckpointError(
-            f"{source}: is a model of architecture '{model.architecture}', this verb runs ViViT; "
+            f"{source}: the model is a '{model.architecture}', but this verb runs ViViT only; "
             "use `qora-vision classify`"
         )
     if arguments.save:
@@ -97,10 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _clip(arguments: argparse.Namespace) -> Path:
-    """Return the clip's path, after a look that its kind is the one that was named."""
+    """Return the clip's path; raise if it is a file in place of a folder, or a folder in place of a file."""
     path: Path = arguments.frames or arguments.video
     if arguments.frames and path.is_file():
-        raise UsageError(f"--frames takes a folder of images and {path} is a file: use --video")
+        raise UsageError(f"--frames expects a folder of images, but {path} is a file: use --video")
     if arguments.video and path.is_dir():
-        raise UsageError(f"--video takes a file and {path} is a folder: use --frames")
+        raise UsageError(f"--video expects a file, but {path} is a folder: use --frames")
     return path

@@ -1,1 +1,4 @@
-"""How ops run: quantised tensors and typed calls into the native kernels."""
+"""Typed calls into the kernels: `ops` and `Engine`, and quantised tensors.
+
+This room knows no model and no file. It may import `_core` and `errors`, and no other room.
+"""

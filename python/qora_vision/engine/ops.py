@@ -1,8 +1,9 @@
 """Typed calls into the native kernels: NumPy arrays in and out.
 
-An `Engine` says how ops run: instruction set, arithmetic, threads. Activations are float32, or bf16 in arrays
-of uint16 (NumPy has no such type). Every op checks shapes and dtypes and raises `ValueError` naming the op;
-none keeps the GIL while it computes. docs/kernels/README.md describes what happens below.
+An `Engine` chooses the instruction set, the arithmetic and the number of threads of its ops. Activations are
+float32, or bf16 in arrays of uint16 (NumPy has no bf16 type). Every op checks shapes and dtypes, raises a
+`ValueError` that names the op, and releases the GIL while it computes. docs/kernels/README.md describes the
+kernels.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ Norm = LayerNorm | RmsNorm
 
 
 def available_isas() -> list[str]:
-    """Return the instruction sets that this build has kernels for and this CPU can run, plainest first."""
+    """Return the instruction sets that this build has kernels for and this CPU can run, simplest first."""
     return _core.available_isas()
 
 
@@ -113,7 +114,7 @@ def cpu_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        `name` (brand string, may be empty), `isas` (usable, plainest first), `isa` (the one that is used),
+        `name` (brand string, may be empty), `isas` (usable, simplest first), `isa` (the one that is used),
         `threads` (int), `openmp` (bool: threads come from OpenMP, else from the engine's own pool).
 
     Raises
@@ -154,7 +155,7 @@ def quantize(weight: NDArray[Any], kind: str, threads: int = 0) -> QuantizedTens
 
 
 class Engine:
-    """How ops run: an instruction set, the arithmetic of each kind of operation, a number of threads.
+    """An instruction set, the arithmetic of each kind of op, and a number of threads: how ops run.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ class Engine:
     isa
         Instruction set; None: `default_isa()`.
     threads
-        None: whatever `set_num_threads` says when an op runs.
+        None: the number of `set_num_threads` at the time that an op runs.
 
     Raises
     ------
@@ -198,11 +199,11 @@ class Engine:
         self.float_family: str = fixed or table["auto_float"]
         self.window_family: str = fixed or table["auto_attention"]
         self.attention_family: str = table["int8_attention"] if compute == "int8" else self.window_family
-        # What attention rounds queries, keys and values to anyhow, so that they may as well be stored so.
+        # Attention in bf16 rounds queries, keys and values to bf16 anyway, so they are stored as bf16.
         self.attention_type: ActivationType = np.uint16 if self.attention_family == "bf16" else np.float32
 
     def pack(self, weights: Sequence[Tensor], biases: Sequence[FloatArray | None]) -> PackedLinear:
-        """Lay weights out for the kernels: several tensors with the same inputs become one layer.
+        """Pack weights in the layout of the kernels. Several tensors with the same inputs become one layer.
 
         Parameters
         ----------
@@ -296,11 +297,12 @@ class Engine:
         _core.short_attention(q, k, v, float(q.shape[-1]) ** -0.5, self.isa, out, self._threads)
 
     def rotate(self, x: FloatArray, cosines: FloatArray, sines: FloatArray) -> None:
-        """Turn pairs of neighbouring channels by angles of their tokens, in place (rotary positions).
+        """Rotate pairs of neighbouring channels by the angles of their tokens, in place (rotary positions).
 
         x is (batch, rows, heads, head_dim) float32, any strides but a contiguous last axis; cosines and sines
-        are (rows, channels), channels even: of each head the first so many turn, the others stay. With i =
-        0, 2, ..., (a, b) = x[i], x[i + 1] becomes (a cos_i - b sin_i, b cos_{i+1} + a sin_{i+1}).
+        are (rows, channels), channels even. The first `channels` channels of each head rotate, the others
+        stay unchanged. With i = 0, 2, ..., (a, b) = x[i], x[i + 1] becomes (a cos_i - b sin_i, b cos_{i+1} +
+        a sin_{i+1}).
         """
         _core.rotate(x, cosines, sines, self.isa, self._threads)
 
@@ -318,10 +320,10 @@ class Engine:
     ) -> None:
         """Attend within shifted windows of a (time, height, width) grid (Liu et al. 2022, "Video Swin").
 
-        q, k and v are (1, tokens + 1, heads, head_dim): the grid's tokens by time, row and column, and a row
-        for those that fill up windows at the grid's end, which are attended to like others. bias is (offsets,
-        heads) float32, for every offset within a whole window. out is (tokens, heads * head_dim). A dimension
-        no longer than its window is not shifted.
+        q, k and v are (1, tokens + 1, heads, head_dim): the grid's tokens by time, row and column, and one
+        row for the padding tokens of windows at the grid's end, which are attended to like others. bias is
+        (offsets, heads) float32, for every offset within a whole window. out is (tokens, heads * head_dim). A
+        dimension no longer than its window is not shifted.
         """
         factor = float(q.shape[-1]) ** -0.5
         _core.window_attention(
@@ -341,9 +343,9 @@ class Engine:
     ) -> None:
         """Convolve each channel over time: out[t] = bias + Σ_s weight[s] x[t - taps + 1 + s].
 
-        x and out are (frames * tokens, features), a frame's tokens together; weight is (taps, features), the
-        present last; history is ((taps - 1) * tokens, features), what came before x with the oldest frame
-        first, and is moved on to the end of x.
+        x and out are (frames * tokens, features), the tokens of a frame together. weight is (taps, features),
+        the current frame last. history is ((taps - 1) * tokens, features): the frames before x, oldest first.
+        The call replaces it with the last frames of x.
         """
         _core.causal_conv(x, weight, bias, history, self.isa, out, self._threads)
 
@@ -362,9 +364,9 @@ class Engine:
         """Run the RG-LRU over time (De et al. 2024, "Griffin", section 2.4) and multiply with a branch.
 
         a = 2^(decay sigmoid(decay_gate)), state = a state + sqrt(1 - a²) sigmoid(input_gate) x,
-        out = state branch; the first frame of x takes a = 0 and a factor of 1 when `fresh`. All but decay
-        (features,) and state (tokens, features) are (frames * tokens, features) float32; state is moved on to
-        the end of x; out may be x.
+        out = state branch. With `fresh`, the first frame of x has a = 0 and the factor 1 in place of
+        sqrt(1 - a²). decay is (features,) and state (tokens, features); all others are (frames * tokens,
+        features) float32. The call replaces state with the one after x. out may be x.
         """
         _core.gated_recurrence(
             x, input_gate, decay_gate, decay, branch, fresh, state, self.isa, out, self._threads

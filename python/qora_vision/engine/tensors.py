@@ -35,7 +35,7 @@ class QuantizedTensor:
     Raises
     ------
     ValueError
-        If kind, shape, data and scales do not belong together.
+        If kind, shape, data and scales do not match.
     """
 
     kind: str
@@ -95,5 +95,5 @@ class QuantizedTensor:
         return np.ascontiguousarray(values[:, : math.prod(self.shape[1:])]).reshape(self.shape)
 
 
-# A weight as models take it; arrays are float32 or float16.
+# The type of a model's weight; arrays are float32 or float16.
 Tensor: TypeAlias = npt.NDArray[Any] | QuantizedTensor

@@ -1,1 +1,4 @@
-"""Files on disk, of any kind: replaced as a whole, mapped for reading."""
+"""Files on disk: replacing a file as a whole, and mapping a file for reading.
+
+This room knows no file format. It may import `errors`, and no other room.
+"""

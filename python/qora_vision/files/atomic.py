@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing; on success it takes the name `path`, else it goes.
+    """Open a temporary file beside `path` for writing. On success it is renamed to `path`, else removed.
 
-    The content reaches the disk before the rename. A symbolic link is followed, and permissions of a file
-    that is already there are kept. If anything fails, the file at `path` is as it was.
+    The content reaches the disk before the rename. A symbolic link is followed, and permissions of an
+    existing file are kept. If anything fails, the file at `path` is unchanged.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replace_path(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """Give the name of a file beside `path`, to be written inside the block; then as `replace_file`.
+    """Yield the name of a temporary file beside `path`. The block writes it; then as `replace_file`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def replace_path(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         _remove(temporary)
         reason = error.strerror or str(error)
         hint = "; on Windows a file that is in use cannot be replaced" if os.name == "nt" else ""
-        message = f"cannot save ({reason}); what was there before is unchanged{hint}"
+        message = f"cannot save ({reason}); the old file, if there was one, is unchanged{hint}"
         raise OSError(error.errno or errno.EIO, message, str(path)) from error
     except BaseException:
         _remove(temporary)
@@ -76,7 +76,7 @@ def _remove(temporary: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the rename durable where the system can; a file system that cannot has done all it promises."""
+    """Make the rename durable where the system supports it; errors of other file systems are ignored."""
     if os.name != "posix":
         return
     with contextlib.suppress(OSError):

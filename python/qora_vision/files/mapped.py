@@ -17,9 +17,8 @@ import numpy.typing as npt
 class MappedFile:
     """A file mapped into memory, read-only; arrays taken from it keep the mapping alive.
 
-    The mapping follows the file, not its name: a file that is replaced by a rename is read to its old end,
-    while one that is cut short in place takes the process down on the next access (as with every mapped
-    file).
+    The mapping follows the file, not its name. If a rename replaces the file, the mapping keeps the old
+    content. If the file is truncated in place, the next access kills the process, as with every mapped file.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ class MappedFile:
             raise ValueError(str(error)) from error
 
     def release(self, offset: int, nbytes: int) -> None:
-        """Let go of the pages that hold these bytes; they come back from disk when touched again."""
+        """Release the pages that hold these bytes; the next access reads them from the disk again."""
         if nbytes > 0 and isinstance(self.buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             start = offset - offset % mmap.PAGESIZE
             self.buffer.madvise(mmap.MADV_DONTNEED, start, offset + nbytes - start)

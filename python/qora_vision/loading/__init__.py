@@ -1,1 +1,5 @@
-"""From a name to a network that is ready: where a model is found, and how a checkpoint is converted."""
+"""From a model's name to its weights: finding, downloading and reading a model, converting checkpoints.
+
+`resolve.load_network` is the entry point. This room may import `models`, `nn`, `weights`, `video`, `engine`,
+`files` and `errors`, and no other room.
+"""

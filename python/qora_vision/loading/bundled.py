@@ -1,7 +1,7 @@
-"""What ships inside the package: trained models, by name, and the clip that shows them.
+"""Trained models and a demo clip that are part of the package.
 
-A bundled name always means the bundled model, whatever lies in the current folder: what a command does must
-not depend on where it is typed. `./camera-motion`, or a `Path`, means a file or folder of that name.
+A bundled name always means the bundled model, even if the current folder has a file of that name: a command
+must not depend on the folder in which it runs. `./camera-motion`, or a `Path`, means a file or folder.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _FOLDER = Path(__file__).parents[1] / "assets"
 
 @dataclass(frozen=True)
 class BundledClip:
-    """A short film in the package, to try a model on.
+    """A short film in the package, for trying a model.
 
     Attributes
     ----------
     path
         The file in the installed package.
     title, credit
-        What it shows, and whose it is.
+        Its content, and its owner.
     stride
-        Step between the frames of a window that suits it: its camera moves so slowly that frames side by side
-        are all but the same.
+        Recommended step between the frames of a window: the camera moves so slowly that consecutive frames
+        are almost equal.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class BundledModel:
     Attributes
     ----------
     name
-        What `qora_vision.load` takes.
+        The name for `qora_vision.load`.
     path
         The `.qora-vision` file in the installed package.
     """
@@ -55,12 +55,12 @@ class BundledModel:
     path: Path
 
     def info(self) -> ModelHeader:
-        """Read what the file says of itself: labels, precision, config, origin, size."""
+        """Read the header of the file: labels, precision, config, origin, size."""
         return read_header(self.path)
 
 
 def demo_clip() -> BundledClip:
-    """Return the clip of `qora-vision demo`: assets/README.md tells where it comes from."""
+    """Return the clip of `qora-vision demo`; assets/README.md states its origin."""
     return BundledClip(
         _FOLDER / "webb_mirror.mp4",
         "the mirror of the James Webb Space Telescope under inspection",
@@ -80,7 +80,7 @@ def find_bundled(src: str | PathLike[str]) -> BundledModel | None:
 
 
 def load_bundled(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
-    """Load a bundled model, which is as it is: precision and preprocessing were chosen when it was made.
+    """Load a bundled model. Its precision and preprocessing are fixed.
 
     Returns
     -------
@@ -98,17 +98,17 @@ def load_bundled(src: str | PathLike[str], options: LoadOptions) -> LoadedModel 
     if options.weights not in (None, stored):
         raise ValueError(
             f"the bundled model {model.name} has {stored} weights, which cannot become {options.weights}: "
-            f"ask for none or for {stored}; compute='exact' makes the arithmetic float32"
+            f"leave weights out; compute='exact' selects float32 arithmetic"
         )
     if options.value_range is not None:
         raise ValueError(
-            f"the bundled model {model.name} carries its own preprocessing: value_range is for checkpoints"
+            f"the bundled model {model.name} carries its own preprocessing: leave value_range out"
         )
     return read_own_file(model.path, options.threads)
 
 
 def read_info(src: str | PathLike[str]) -> ModelHeader:
-    """Read what a `.qora-vision` file says about its model without touching the weights.
+    """Read the description of a model in a `.qora-vision` file, without the weights.
 
     Parameters
     ----------

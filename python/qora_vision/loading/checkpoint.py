@@ -1,4 +1,4 @@
-"""From a checkpoint of somebody else to a model: its architecture, config, preprocessing and tensors."""
+"""Read a published checkpoint as a model: its architecture, config, preprocessing and tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qora_vision.weights.config_fields import scoring_of
 from qora_vision.weights.format import ModelFile
 from qora_vision.weights.maps import CheckpointMap
 
-# In the order in which transformers 5 looks at them; the first counts if it holds a "video_processor".
+# In the order in which transformers 5 reads them; the first is used only if it holds a "video_processor".
 NESTED_PROCESSOR_FILE = "processor_config.json"
 PROCESSOR_FILES = (NESTED_PROCESSOR_FILE, "video_preprocessor_config.json", "preprocessor_config.json")
 
@@ -29,8 +29,8 @@ PROCESSOR_FILES = (NESTED_PROCESSOR_FILE, "video_preprocessor_config.json", "pre
 def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
     """Read a checkpoint: a directory with config.json, or a file of an original implementation.
 
-    Its tensors are `CheckpointTensors`: each is read and converted whenever it is asked for, and nothing is
-    held. `held` keeps them in memory.
+    Its tensors are `CheckpointTensors`: each is read and converted at every access, and not kept in memory.
+    `held` keeps them.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
     """
     architecture, fields, checkpoint = _open_source(source)
     config = _read_config(architecture.checkpoint, fields, checkpoint, source)
-    from importlib.metadata import version  # slow to import, and needed by conversions alone
+    from importlib.metadata import version  # slow to import, and needed only for conversions
 
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
@@ -77,10 +77,10 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
 
 
 def held(model: LoadedModel, options: LoadOptions) -> LoadedModel:
-    """Return a model whose quantised weights are in memory, where they were to be read again at each access.
+    """Return the model with its quantised weights in memory instead of read again at each access.
 
-    Weights that are not quantised stay as they are: beside the packed ones, which a network keeps, they would
-    take as much memory again.
+    Weights that are not quantised are still read at each access: in memory they would take as much as the
+    packed weights, which a network keeps anyway.
     """
     if not options.is_quantised or not isinstance(model.file.tensors, CheckpointTensors):
         return model
@@ -107,8 +107,8 @@ def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpo
             return architecture, original, checkpoint
     names = listed(sorted(opened)[:6])
     raise CheckpointError(
-        f"{source}: its tensors ({names}, ...) are those of no original implementation that is known; a "
-        "checkpoint of Hugging Face is loaded as a directory with config.json"
+        f"{source}: its tensors ({names}, ...) match no supported original implementation; to load a "
+        "checkpoint of Hugging Face, give its directory, with config.json"
     )
 
 
@@ -180,7 +180,7 @@ def _read_preprocessing(
     protocol = checkpoint_map.protocol(config)
     found = _read_processor(source)
     try:
-        # Sizes that no preprocessing has are the config's mistake.
+        # Invalid sizes come from the config, so the error names config.json.
         Preprocessing(num_frames=config.num_frames, stride=protocol.stride)
     except ValueError as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error

@@ -1,4 +1,4 @@
-"""Names of a checkpoint's classes: its own, given ones, or those of the data set that it speaks of."""
+"""Names of a checkpoint's classes: its own, given ones, or those of the data set that it mentions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from qora_vision.errors import CheckpointError, QoraVisionWarning, listed, reaso
 from qora_vision.weights.config_fields import labels_of, names_in_order
 
 _MAX_CARD = 1 << 20
-# Number of classes -> the data set they may be of, the file of its class names in `assets`, and how the name
-# or the card of a checkpoint speaks of it. torchvision names its Swin files after their architecture alone.
+# Number of classes -> the likely data set, the file of its class names in `assets`, and a pattern that finds
+# it in the name or card of a checkpoint. torchvision names its Swin files after their architecture only.
 DATA_SETS = {
     400: ("Kinetics-400", "kinetics400.txt", r"kinetics|k400|^swin3d_[tsb]-"),
     600: ("Kinetics-600", "kinetics600.txt", r"kinetics|k600"),
@@ -40,7 +40,7 @@ def assumed_names(
         labels = asset_labels(file_name)
         origin = {"labels": f"{name}, assumed of {count} classes without names"}
         message = f"its {count} classes have no names: those of {name} are assumed"
-    warnings.warn(f"{source}: {message}; labels= gives others", QoraVisionWarning, stacklevel=2)
+    warnings.warn(f"{source}: {message}; labels= sets other names", QoraVisionWarning, stacklevel=2)
     return labels, origin
 
 
@@ -59,9 +59,9 @@ def names_of(fields: Mapping[str, Any], count: int, source: Path) -> list[str] |
 
 
 def _mentions(source: Path, fields: Mapping[str, Any], words: str) -> bool:
-    """Whether a checkpoint's path, its own name for itself or its model card speaks of a data set."""
+    """Whether a checkpoint's path, its name in config.json or its model card mentions a data set."""
     path = source.resolve()
-    # The hub's cache keeps a model's name in a folder further up.
+    # In the hub's cache, a parent folder has the model's name.
     texts = [path.name, *(part for part in path.parts if part.startswith("models--")), own_name(fields)]
     card = source / "README.md" if source.is_dir() else None
     if card is not None and card.is_file():

@@ -1,4 +1,4 @@
-"""Tensors of other people's checkpoints as ours: found through a name map, converted as they are read."""
+"""Conversion of a published checkpoint's tensors: found by a name map, converted as they are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qora_vision.weights.format import TensorInfo, TensorStream
 from qora_vision.weights.maps import CheckpointMap
 from qora_vision.weights.sources import Source, source_of
 
-# Bytes of the float32 rows that are converted at a time: what a conversion holds beside its result.
+# Bytes of the float32 rows that are converted at a time: the memory of a conversion, apart from its result.
 BLOCK_BYTES = 32_000_000
 
 
@@ -32,12 +32,12 @@ def find_sources(
     checkpoint: Checkpoint,
     source: Path,
 ) -> dict[str, Source]:
-    """Return where every tensor of a model comes from.
+    """Return the source of every tensor of a model.
 
     Raises
     ------
     CheckpointError
-        That names every missing, unexpected and misshapen tensor at once.
+        If tensors are missing, unexpected or of a wrong shape; one error names them all.
     """
     found: dict[str, Source] = {}
     absent: list[list[Source]] = []
@@ -50,7 +50,7 @@ def find_sources(
         else:
             used[number] += 1
             found[name] = candidates[number]
-    # What is missing is called as the rest of this checkpoint is.
+    # Missing tensors are named in the style of this checkpoint's other tensors.
     usual = max(used, key=lambda number: (used[number], -number), default=0)
     missing = [
         name for items in absent for name in items[min(usual, len(items) - 1)].names if name not in checkpoint
@@ -74,7 +74,7 @@ def find_sources(
 
 
 def candidates_of(checkpoint_map: CheckpointMap[Any], ours: str) -> list[Source]:
-    """Return what a tensor may come from: the map has it whole, or its layer, with {i} for the block."""
+    """Return the candidates for a tensor: the map has its name or its layer's, with {i} for the block."""
     block = re.search(r"(?:^|\.)blocks\.(\d+)\.", ours)
     index = block.group(1) if block else ""
     pattern = ours.replace(f"blocks.{index}.", "blocks.{i}.", 1) if block else ours
@@ -90,7 +90,7 @@ def _is_ignored(checkpoint_map: CheckpointMap[Any], theirs: str) -> bool:
 
 
 def is_there(source: Source, checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint has all that a tensor is made of."""
+    """Whether a checkpoint has all tensors of a source."""
     return all(name in checkpoint for name in source.names)
 
 
@@ -131,7 +131,7 @@ class CheckpointTensors(TensorStream):
         yield from self._converted(name, max(1, BLOCK_BYTES // row_bytes))
 
     def read_all(self) -> dict[str, Tensor]:
-        """Read every tensor now, reporting on it."""
+        """Read every tensor now, and report progress."""
         result: dict[str, Tensor] = {}
         for name in self:
             self.report(len(result))
@@ -159,12 +159,12 @@ class CheckpointTensors(TensorStream):
 
 
 def name_faults(what: str, names: Collection[str]) -> list[str]:
-    """Put names of tensors in a sentence, if there are any."""
+    """Return a message that lists the tensors, or nothing if there are none."""
     return [f"{what} tensors: {listed(names)}"] if names else []
 
 
 def shape_faults(tensors: Iterable[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> list[str]:
-    """Compare shapes as they are with shapes as they should be."""
+    """Return a message for each tensor whose shape differs from the expected one."""
     return name_faults(
         "misshapen",
         [
@@ -183,12 +183,12 @@ def kind_of(spec: TensorSpec, weights: Weights) -> Weights:
 
 
 def store(values: NDArray[Any], spec: TensorSpec, weights: Weights, threads: int) -> Tensor:
-    """Return a tensor in the form that its spec and the wanted precision make of it.
+    """Return a tensor in the form that its spec and the wanted precision determine.
 
     Raises
     ------
     ValueError
-        If it is not of floating-point numbers, or holds one that the form cannot.
+        If it does not hold floating-point numbers, or a number does not fit the form.
     """
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floating-point values, got {values.dtype}")

@@ -1,4 +1,4 @@
-"""Models in the file system: our own files as they are, checkpoints converted."""
+"""Models in the file system: `.qora-vision` files, and checkpoints, which are converted."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def load_path(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | N
             "the original checkpoint again"
         )
     if options.value_range is not None:
-        raise ValueError(f"{path} carries its own preprocessing: value_range is for checkpoint directories")
+        raise ValueError(f"{path} carries its own preprocessing: leave value_range out")
     return model

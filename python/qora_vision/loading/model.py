@@ -17,13 +17,13 @@ from qora_vision.models.registry import ARCHITECTURES, Architecture, find_archit
 from qora_vision.video import Preprocessing
 from qora_vision.weights.format import ModelFile, read_model
 
-# Of a clip, or of its tokens: far more than the largest models have, and still within memory.
+# The most values of a clip, or of its tokens: far more than the largest models have, and still within memory.
 _MAX_VALUES = 1 << 31
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model file with its parts understood: of a network that takes clips."""
+    """A model file with its parts parsed: of a network that takes clips."""
 
     architecture: Architecture
     config: ClipConfig
@@ -45,7 +45,7 @@ def read_own_file(path: Path, threads: int | None = None) -> LoadedModel:
 
 
 def interpret(file: ModelFile, source: Path) -> LoadedModel:
-    """Check that a model file's parts fit together and are what its architecture needs."""
+    """Parse a model file's parts, and check that they match each other and the architecture."""
     architecture = find_architecture(file.architecture)
     if architecture is None:
         known = ", ".join(entry.name for entry in ARCHITECTURES)
@@ -76,12 +76,12 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     faults += size_faults(preprocessing, config)
     if faults:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
-    # In the order of the specs whatever that of the file: saving a model again gives the same bytes.
+    # In the order of the specs, not of the file, so that saving a model again gives the same bytes.
     return LoadedModel(architecture, config, preprocessing, replace(file, tensors=present))
 
 
 def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -> LoadedModel:
-    """Return the model with other class names, where there are any; raises like `read_labels`."""
+    """Return the model with other class names, if some are given; raises like `read_labels`."""
     if labels is None:
         return model
     if model.config.num_classes is None:
@@ -92,7 +92,7 @@ def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -
 
 
 def check_extent(config: ClipConfig) -> None:
-    """Refuse sizes for which tables of positions alone would take all memory."""
+    """Refuse sizes for which the position tables alone would take all memory."""
     tokens, values = config.num_tubelets, math.prod(config.clip_shape)
     if tokens * config.embed_dim > _MAX_VALUES or values > _MAX_VALUES:
         raise ValueError(
@@ -102,7 +102,7 @@ def check_extent(config: ClipConfig) -> None:
 
 
 def size_faults(preprocessing: Preprocessing, config: ClipConfig) -> list[str]:
-    """Say in which way prepared clips do not fit a network, if they do not."""
+    """Return a message for each size of prepared clips that does not match the network."""
     frames, channels, *size = config.clip_shape
     given = preprocessing.crop or preprocessing.resize
     if channels == 3 and preprocessing.num_frames == frames and given == tuple(size):

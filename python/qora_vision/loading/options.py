@@ -1,4 +1,4 @@
-"""How a model is to be loaded, as one value that goes all the way from `load` to the reader of a file."""
+"""Options of loading a model, as one value that every reader gets."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Literal, TypeAlias, get_args
 
 Weights: TypeAlias = Literal["q4", "q8", "f16", "f32"]
 ValueRange: TypeAlias = Literal["original", "hf"]
-# Called with how much is done, of how much, and what is being done.
+# Called with (done, total, what): the steps done, their number, and the name of the work.
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is to be loaded; `qora_vision.load` documents the fields.
+    """Options of loading a model; `qora_vision.load` documents the fields.
 
-    A `.qora-vision` file has precision and value range decided: for it, None is the only choice that always
-    fits. For a checkpoint, None means "q4" and "original". `labels_given`: the caller replaces the names of
-    the classes, so that wrong ones in a checkpoint do not matter.
+    Precision and value range are fixed in a `.qora-vision` file, for which only None is always valid. For a
+    checkpoint, None means "q4" and "original". `labels_given`: the caller replaces the names of the classes,
+    so wrong names in a checkpoint are no error.
 
     Raises
     ------
     ValueError
-        If a field is none of its choices.
+        If a field has a value that is not one of its choices.
     """
 
     weights: Weights | None = None
@@ -56,6 +56,6 @@ class LoadOptions:
         return self.checkpoint_weights in ("q4", "q8")
 
     def report(self, done: int, total: int, what: str) -> None:
-        """Tell the caller how far the work has come, if it wants to know."""
+        """Report progress to the caller, if it asked for it."""
         if self.progress is not None:
             self.progress(done, total, what)

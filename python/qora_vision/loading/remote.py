@@ -1,4 +1,4 @@
-"""Models that are fetched: of the hub or from an address, converted once, then kept in a cache."""
+"""Models that are downloaded, from the hub or an address: converted once, then kept in a cache."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from qora_vision.weights.format import write_model
 def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
     """Load a model of the hub, named "owner/name" or "owner/name@revision".
 
-    Quantised weights are converted once and kept in `ModelCache`, where every later call finds them, also
-    offline. f16 and f32 weights are read from the download itself.
+    Quantised weights are converted once and kept in `ModelCache`; later calls read them there, even offline.
+    f16 and f32 weights are read from the download itself.
 
     Returns
     -------
-    None if `src` is no such name.
+    None if `src` is not such a name.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
         names = ("config.json", *PROCESSOR_FILES)
         model = import_checkpoint(download(listing, names, FILE_NAMES, options.progress), options)
         licence = {"licence": listing.licence} if listing.licence else {}
-        return _from(model, source=reference.repository, revision=listing.commit, **licence)
+        return _with_provenance(model, source=reference.repository, revision=listing.commit, **licence)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         return convert(options)
-    model = _kept(cache, partial(cache.file_of, reference, listing.commit), convert, options)
+    model = _cached(cache, partial(cache.file_of, reference, listing.commit), convert, options)
     cache.remember(reference, listing.commit)
     return model
 
@@ -67,20 +67,20 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
 def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | None:
     """Load the checkpoint of an original implementation from its address.
 
-    What is at an address is taken not to change: once its quantised form is in the cache, nothing is asked of
-    the server, and the download, which may be many times larger, is removed. f16 and f32 weights are read
-    from the download, which stays.
+    The content of an address is assumed not to change: when its quantised form is in the cache, the server is
+    not asked again, and the download, which may be many times larger, is removed. f16 and f32 weights are
+    read from the download, which stays.
 
     Returns
     -------
-    None if `src` is no address.
+    None if `src` is not an address.
 
     Raises
     ------
     ValueError
         If the address names no such file.
     DownloadError, CheckpointError, OSError
-        As `load_from_hub` does.
+        As `load_hub` does.
     """
     url = parse_url(src) if isinstance(src, str) else None
     if url is None:
@@ -95,47 +95,47 @@ def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
 
     def convert(options: LoadOptions) -> LoadedModel:
         checkpoint = download_url(url, folder, options.progress)
-        return _from(import_checkpoint(checkpoint, options), source=url.address)
+        return _with_provenance(import_checkpoint(checkpoint, options), source=url.address)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         with cache.locked(folder):
             return convert(options)
-    model = _kept(cache, partial(cache.file_of, url.reference, url.key), convert, options)
+    model = _cached(cache, partial(cache.file_of, url.reference, url.key), convert, options)
     shutil.rmtree(folder, ignore_errors=True)
     return model
 
 
 def _precision(options: LoadOptions) -> str:
-    """Return what the cache calls the precision that a checkpoint is converted to."""
+    """Return the name in the cache of the precision that a checkpoint is converted to."""
     weights = options.checkpoint_weights
     return f"{weights}-hf" if options.checkpoint_value_range == "hf" else weights
 
 
-def _kept(
+def _cached(
     cache: ModelCache,
     file_of: Callable[[str], Path],
     convert: Callable[[LoadOptions], LoadedModel],
     options: LoadOptions,
 ) -> LoadedModel:
-    """Read a converted file of the cache, which is made if it is not there.
+    """Return a converted model of the cache; convert it first if it is missing.
 
     It has the model's own class names. Where these are wrong and the caller gives others, a file without
     names is kept beside it.
     """
     precision, own_names = _precision(options), replace(options, labels_given=False)
     try:
-        return _kept_file(cache, file_of(precision), lambda: convert(own_names))
+        return _read_or_convert(cache, file_of(precision), lambda: convert(own_names))
     except WrongNamesError:
         if not options.labels_given:
             raise
-        return _kept_file(cache, file_of(f"{precision}-unnamed"), lambda: convert(options))
+        return _read_or_convert(cache, file_of(f"{precision}-unnamed"), lambda: convert(options))
 
 
-def _kept_file(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
-    """Read one file of the cache, which is made if it is not there."""
+def _read_or_convert(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
+    """Read one file of the cache; convert and write it first if it is missing."""
     model = _read_cached(path)
     if model is None:
-        # Of two processes that start at once the second waits, and finds what the first has made.
+        # If two processes start at the same time, the second waits, and then reads the file of the first.
         with cache.locked(path):
             model = _read_cached(path)
             if model is None:
@@ -145,7 +145,7 @@ def _kept_file(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]
 
 
 def _read_cached(path: Path) -> LoadedModel | None:
-    """Read a converted file; one that is damaged, or that this version cannot read, is made anew."""
+    """Read a converted file; None if it is missing. A damaged or unreadable file is removed: None, too."""
     try:
         return read_own_file(path)
     except FileNotFoundError:
@@ -155,6 +155,6 @@ def _read_cached(path: Path) -> LoadedModel | None:
         return None
 
 
-def _from(model: LoadedModel, **provenance: str) -> LoadedModel:
-    """Note where a model comes from."""
+def _with_provenance(model: LoadedModel, **provenance: str) -> LoadedModel:
+    """Return the model with its origin added to the provenance."""
     return replace(model, file=replace(model.file, provenance={**model.file.provenance, **provenance}))

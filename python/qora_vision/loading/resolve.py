@@ -1,4 +1,4 @@
-"""Where a model is: each kind of place is tried in turn."""
+"""Find a model: each kind of source is tried in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model offers, and the checks that all of them need."""
+"""The base class of models, the interface of configs, and checks that all models need."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class ClipConfig(Config, Protocol):
 
     @property
     def num_tubelets(self) -> int:
-        """Blocks of pixels that a clip is cut into."""
+        """Number of tubelets of a clip."""
 
     @property
     def sequence_length(self) -> int:
-        """Tokens that attention sees."""
+        """Number of tokens that one attention reads."""
 
     @property
     def embed_dim(self) -> int:
@@ -82,9 +82,9 @@ NetworkT = TypeVar("NetworkT", bound="Network")
 
 
 class Network(Module):
-    """A network of any kind. Its constructor lists its layers; it runs once it has its weights.
+    """A network of any kind. Its constructor lists its layers; it can run after `with_weights`.
 
-    A network with weights may run in several threads at a time: a pass changes nothing but its workspace.
+    Several threads may run a network at the same time: a pass writes only to its workspace.
 
     Parameters
     ----------
@@ -103,10 +103,9 @@ class Network(Module):
         Parameters
         ----------
         tensors
-            By the names of `config.tensor_specs()`. They are read one by one, and not needed any more
-            afterwards.
+            By the names of `config.tensor_specs()`. They are read one by one, and not needed afterwards.
         engine
-            How its ops run.
+            Packs the weights and runs the ops.
         """
         self.bind(engine, TensorScope(tensors))
         return self
@@ -126,8 +125,8 @@ class Model(Network):
             (T, C, H, W) float32, preprocessed, C-contiguous, of exactly the configured size.
         on_block
             Called with 0 and the embedded tokens, then with i and the output of block i: (sequence_length,
-            embed_dim) float32, valid during the call. The class of the network says where it gives other
-            rows. The last block of a network whose classifier reads the CLS token computes that one alone.
+            embed_dim) float32, valid during the call. The class of a network documents other shapes. The
+            last block of a network whose classifier reads the CLS token computes only that token.
 
         Raises
         ------
@@ -140,7 +139,7 @@ class Model(Network):
 
     @abstractmethod
     def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
-        """Do what `forward` says, with a clip that fits and a workspace of this pass alone."""
+        """Compute what `forward` returns, for a checked clip and with a workspace of this pass."""
 
 
 def reporter(on_block: OnBlock | None) -> Callable[[FloatArray], None]:
@@ -156,13 +155,13 @@ def reporter(on_block: OnBlock | None) -> Callable[[FloatArray], None]:
 
 @runtime_checkable
 class CausalModel(Protocol):
-    """A network that can go on frame by frame: `step` over a clip gives what `forward` gives."""
+    """A network that also runs frame by frame: `step` over all frames of a clip equals `forward`."""
 
     def new_state(self) -> Any:
         """Return the state before the first frame; the caller owns it."""
 
     def step(self, frames: FloatArray, state: Any) -> Output:
-        """Take the next (n, C, H, W) frames, move the state on, and classify all frames since it was new."""
+        """Process the next (n, C, H, W) frames, update the state, and classify all frames since the start."""
 
 
 def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
@@ -170,7 +169,7 @@ def check_clip(clip: FloatArray, expected: tuple[int, int, int, int]) -> None:
     if clip.dtype != np.float32 or clip.shape != expected or not clip.flags.c_contiguous:
         raise VideoError(
             f"expected a contiguous float32 clip (T, C, H, W) = {expected}, got {clip.dtype} {clip.shape}; "
-            "a model is made for one size, so frames must be sampled and resized to it"
+            "a model accepts one size, so frames must be sampled and resized to it"
         )
 
 
@@ -213,7 +212,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def config_from_dict(kind: type[Any], fields: dict[str, Any]) -> Any:
-    """Read what `config_to_dict` wrote.
+    """Make a config from the fields of `config_to_dict`.
 
     Raises
     ------

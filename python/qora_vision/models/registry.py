@@ -1,4 +1,4 @@
-"""Every architecture of the package, listed by hand."""
+"""The list of all architectures."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ from qora_vision.weights.maps import CheckpointMap
 
 @dataclass(frozen=True)
 class Architecture:
-    """What loading and saving need to know of an architecture.
+    """An architecture, as loading and saving need it.
 
     Attributes
     ----------
     name
-        Of the architecture in model files.
+        Name in model files.
     title
-        For people.
+        Name for people.
     hf_model_type
         `model_type` in a Hugging Face config.json.
     config, model
-        Its classes.
+        Classes of its config and network.
     checkpoint
         How checkpoints become its config and its tensors.
     hf_aliases
-        Other values of `model_type` that mean the same network.
+        Other values of `model_type` for the same network.
     """
 
     name: str

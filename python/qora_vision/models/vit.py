@@ -1,4 +1,4 @@
-"""What the configs of vision transformers over the tubelets of a clip have in common.
+"""The common part of the configs of vision transformers over tubelets.
 
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"; Arnab et al. 2021 for tubelets.
 """
@@ -16,7 +16,7 @@ from qora_vision.nn.embedding import TubeletEmbedding
 from qora_vision.nn.heads import NormedHead, TokenMean
 from qora_vision.nn.norm import LayerNorm
 
-# Far above every published model: a damaged config must not make us list tensors for ever.
+# Far above every published model. It bounds the list of tensors that a damaged config leads to.
 MAX_DEPTH = 1000
 
 
@@ -58,7 +58,7 @@ class VitConfig:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Tubelets along time, height and width; what does not fill one is dropped."""
+        """Tubelets along time, height and width; pixels that do not fill a tubelet are dropped."""
         (t, h, w), (height, width) = self.tubelet_size, self.image_size
         return self.num_frames // t, height // h, width // w
 

@@ -17,7 +17,7 @@ from qora_vision.nn.workspace import Workspace
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """Shape of multi-head attention. `biased` names those of q, k and v that have a bias."""
+    """Shape of multi-head attention. `biased` holds the letters of the projections with a bias."""
 
     embed_dim: int
     num_heads: int
@@ -43,15 +43,15 @@ class QkvProjection(Module):
     norm_name, norm
         The norm and its name.
     name
-        Precedes the names of the layers "q", "k" and "v".
+        Prefix of the names of the layers "q", "k" and "v".
     first_row_only
-        Queries are made of row 0 of each sequence alone.
+        Compute queries for row 0 of each sequence only.
 
     Attributes
     ----------
     heads_type
-        What attention reads fastest, where nothing else reads the heads and its result goes to
-        `keys_values_memory`; there is none before `bind`.
+        The dtype of queries, keys and values that attention reads fastest. Use it only if nothing else reads
+        them and the result of attention goes to `keys_values_memory`. Not set before `bind`.
     """
 
     heads_type: ActivationType
@@ -96,8 +96,8 @@ class QkvProjection(Module):
     def keys_values_memory(self, rows: int, workspace: Workspace, dtype: ActivationType) -> FloatArray:
         """Return the memory of keys and values as (rows, embed_dim) float32, for the result of attention.
 
-        `Engine.attention` has read both by the time that it writes there. `rows` and `dtype` are those of
-        the projected heads.
+        `Engine.attention` has packed both before it writes its result. `rows` and `dtype` are those of the
+        projected heads.
         """
         heads = _heads_buffer(self.config, self._fused, workspace, rows, dtype)
         memory = heads[-2 * self.config.num_heads :].reshape(-1).view(np.float32)
@@ -114,11 +114,11 @@ class SelfAttention(Branch):
     norm
         Runs on the tokens before they are projected to queries, keys and values.
     first_row_only
-        Queries and output are those of row 0 of each sequence alone: for the last block of a model whose
+        Compute queries and output for row 0 of each sequence only: for the last block of a model whose
         classifier reads the CLS token. Keys and values still come from all rows.
     rotate
-        Changes queries and keys, (sequences, rows, heads, head_dim) float32, in place, by the positions of
-        their tokens. None: it is left out.
+        Rotary positions: changes queries and keys, (sequences, rows, heads, head_dim) float32, in place.
+        None: the model has none.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class SelfAttention(Branch):
 
         Returns
         -------
-        x, or the first row of each sequence (sequences, embed_dim) if it was made so.
+        x, or with `first_row_only` the first row of each sequence, (sequences, embed_dim).
         """
         rotate, project = self._rotate, self._project
         dtype = project.heads_type if rotate is None else np.float32
@@ -163,9 +163,9 @@ class TimeAttention(Branch):
     config
         Shape of the attention.
     norm
-        As of `SelfAttention`.
+        As in `SelfAttention`.
     cls_tokens
-        How many first rows of a frame take no part, and stay as they are.
+        The first rows of each frame that take no part and stay unchanged: their number.
     """
 
     def __init__(self, config: AttentionConfig, norm: Norm, cls_tokens: int = 0) -> None:
@@ -195,7 +195,7 @@ def attend_over_time(engine: Engine, parts: Iterable[FloatArray]) -> None:
     Parameters
     ----------
     engine
-        How the op runs.
+        Runs the op.
     parts
         Queries, keys, values and the result, each (frames, patches, heads, head_dim) float32.
     """
@@ -212,12 +212,12 @@ def project_heads(
     rows: int,
     dtype: ActivationType = np.float32,
 ) -> Sequence[ActivationArray]:
-    """Apply a layer that packs several projections; `rows` tokens are a sequence.
+    """Apply a layer that packs several projections; a sequence has `rows` tokens.
 
     Returns
     -------
-    For each projection (sequences, rows, heads, head_dim) of `dtype`, views of one buffer. Each head's rows
-    lie together: attention reads them several times.
+    For each projection (sequences, rows, heads, head_dim) of `dtype`, views of one buffer. The rows of a head
+    are contiguous, because attention reads them several times.
     """
     fused = _heads_buffer(config, layer, workspace, x.shape[0], dtype)
     layer(x, fused, norm=norm)
@@ -228,6 +228,6 @@ def project_heads(
 def _heads_buffer(
     config: AttentionConfig, layer: FusedLinear, workspace: Workspace, tokens: int, dtype: ActivationType
 ) -> ActivationArray:
-    """Return where `project_heads` puts the heads of all projections: (heads, tokens, head_dim)."""
+    """Return the buffer for the heads of all projections: (heads, tokens, head_dim)."""
     heads = layer.out_features // config.head_dim
     return workspace.activations("joint", dtype, heads, tokens, config.head_dim)

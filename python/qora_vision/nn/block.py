@@ -1,4 +1,4 @@
-"""Transformer blocks, which are put together from an attention and an MLP, and stacks of them."""
+"""Transformer blocks, which consist of an attention and an MLP, and stacks of blocks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BlockConfig:
 
 
 class Block(Branch):
-    """An attention, then an MLP. Each brings its norm and adds its result to x."""
+    """An attention, then an MLP. Each contains its norm and adds its result to x."""
 
     def __init__(self, attention: Branch, mlp: Branch) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Stack(LayerList[Block]):
     def __call__(
         self, x: FloatArray, workspace: Workspace, report: Callable[[FloatArray], None], sequences: int = 1
     ) -> FloatArray:
-        """Run all blocks on x, which is changed in place, and report what each returns; see `Branch`."""
+        """Run all blocks on x, in place, and call `report` with the result of each; see `Branch`."""
         for block in self:
             x = block(x, workspace, sequences)
             report(x)
@@ -78,5 +78,5 @@ def plain_block(config: BlockConfig, first_row_only: bool = False) -> Block:
 
 
 def plain_stack(config: BlockConfig, depth: int, first_row_only: bool = False) -> Stack:
-    """Return `depth` plain blocks, of which the last computes the first rows alone if it is told so."""
+    """Return `depth` plain blocks. With `first_row_only`, the last one computes only the first rows."""
     return Stack(plain_block(config, first_row_only and i == depth - 1) for i in range(depth))

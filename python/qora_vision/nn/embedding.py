@@ -1,4 +1,4 @@
-"""What tokens begin as: embedded tubelets, and tables such as position embeddings."""
+"""Embeddings of tokens: embedded tubelets, and tables such as position embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qora_vision.nn.specs import TensorScope, TensorSpec
 
 
 class Table(Layer):
-    """Learned values, such as position embeddings: one tensor, which is named like the layer.
+    """Learned values, such as position embeddings: one tensor, with the name of the layer.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Table(Layer):
 
 
 class ComputedTable(Layer):
-    """Values that are no weights, such as fixed position embeddings: it has no tensor.
+    """Computed values, such as fixed position embeddings. A model file has no tensor for them.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ class TubeletEmbedding(Layer):
     tubelet_size
         (t, h, w) in frames and pixels.
     num_channels
-        Of a frame.
+        Channels of a frame.
     embed_dim
-        Outputs.
+        Number of outputs.
     """
 
     _engine: Engine

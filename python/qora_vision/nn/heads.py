@@ -14,14 +14,14 @@ _NO_LOGITS = np.empty(0, np.float32)
 
 
 class Head(Module):
-    """A linear layer "head" on one row, after a tanh layer "pre_logits" where the model has one.
+    """A linear layer "head" on one row, after an optional tanh layer "pre_logits".
 
     Parameters
     ----------
     embed_dim
         Length of the row.
     num_classes
-        Outputs.
+        Number of outputs.
     pre_logits_dim
         Width of the tanh layer. None: there is none.
     """

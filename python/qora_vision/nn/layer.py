@@ -1,7 +1,7 @@
-"""What a layer is, and how layers are put together.
+"""The interface of a layer, and layers that consist of other layers.
 
-A layer has two states. When it is made it knows its shape alone, and costs next to nothing. `bind` gives it
-its weights, after which it can run. So the list of a model's layers also tells which tensors it needs.
+A layer has two states. A new layer knows only its shape, and takes almost no memory. `bind` gives it its
+weights, after which it can run. The layers of a new model therefore list the tensors that it needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Layer(ABC):
     def specs(self) -> dict[str, TensorSpec]:
         """Return the tensors of the layer by their names within it, in the order of model files.
 
-        The name is empty for the tensor of a layer that has just one and is named like it.
+        A layer with a single tensor may give it an empty name: the tensor then has the name of the layer.
         """
 
     @abstractmethod
@@ -34,7 +34,7 @@ class Layer(ABC):
         engine
             Packs the weights and runs the ops.
         tensors
-            Has every tensor of `specs`. Each is asked for when it is packed, and not kept.
+            Has every tensor of `specs`. The layer reads each tensor when it packs it, and does not keep it.
         """
 
     @property
@@ -47,7 +47,7 @@ LayerT = TypeVar("LayerT", bound=Layer)
 
 
 class Module(Layer):
-    """A layer that is made of others. It lists them with `add`, and has no tensors beside theirs."""
+    """A layer that consists of other layers. It lists them with `add`, and has no tensors of its own."""
 
     _engine: Engine
 
@@ -55,14 +55,14 @@ class Module(Layer):
         self._layers: list[tuple[str, Layer]] = []
 
     def add(self, name: str, layer: LayerT) -> LayerT:
-        """List a sub-layer and return it; the order of the calls is that of the tensors in model files.
+        """List a sub-layer and return it. Tensors in model files have the order of these calls.
 
         Parameters
         ----------
         name
-            Precedes the names of its tensors. Empty: they are named like those of this module.
+            Prefix of the names of its tensors. Empty: they have the prefix of this module.
         layer
-            The sub-layer. One that several layers use is listed by one of them.
+            The sub-layer. If several layers use it, only one of them lists it.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Branch(Module):
 
     @abstractmethod
     def __call__(self, x: FloatArray, workspace: Workspace, sequences: int = 1) -> FloatArray:
-        """Change x in place and return the rows that go on, which may be fewer.
+        """Change x in place and return the rows for the next layer, which may be fewer.
 
         Parameters
         ----------

@@ -74,12 +74,12 @@ class Linear(PackedLayer):
 
 
 class FusedLinear(PackedLayer):
-    """Several linear layers with the same input as one. Outputs follow each other in the order of the parts.
+    """Several linear layers with the same input, packed as one. Outputs are in the order of the parts.
 
     Parameters
     ----------
     parts
-        The layers by their names. They give tensors and shapes, and are not bound themselves.
+        The layers by their names. They define tensors and shapes, and are not bound themselves.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Norms over the last axis. They run within the op that reads their result, or by themselves."""
+"""Norms over the last axis. A norm runs inside the op that reads its result, or by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Norm(Layer):
     Attributes
     ----------
     parameters
-        For the ops of an engine; there are none before `bind`.
+        Argument `norm` of the engine's ops; not set before `bind`.
     """
 
     parameters: ops.Norm

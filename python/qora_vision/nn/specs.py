@@ -1,4 +1,4 @@
-"""Tensors of a layer: their shapes, how they may be stored, and how a layer finds its own by name."""
+"""Tensors of a layer: their shapes, their storage, and how a layer finds them by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from qora_vision.engine.ops import FloatArray
 from qora_vision.engine.tensors import QuantizedTensor, Tensor
 
-# How a tensor may be stored. "weight": quantised or in half precision, as the model file says. "fine weight":
-# likewise, but in eight bits at least. "table": in half precision at least, such as position embeddings.
-# "exact": always float32, such as norms and biases.
+# How a tensor may be stored. "weight": in the precision of the model file (q4, q8, f16 or f32). "fine
+# weight": the same, but with at least eight bits. "table": with at least half precision, such as position
+# embeddings. "exact": always float32, such as norms and biases.
 Storage = Literal["weight", "fine weight", "table", "exact"]
 
 
@@ -34,7 +34,7 @@ class TensorSpec:
 class TensorScope:
     """The tensors of a layer and of its sub-layers: those whose names begin with a prefix and a dot.
 
-    Each access reads the mapping again. A mapping may make its tensors as they are asked for.
+    Each access reads the mapping again. A mapping may create a tensor at each access.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class TensorScope:
     prefix: str = ""
 
     def scope(self, name: str) -> TensorScope:
-        """Return the tensors of the sub-layer of this name; of an empty name, the same ones."""
+        """Return the tensors of the sub-layer of this name; with an empty name, those of this layer."""
         return TensorScope(self.values, join_names(self.prefix, name))
 
     def stored(self, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Buffers for the activations of a forward pass, which are allocated once and used again."""
+"""Buffers for the activations of a forward pass, allocated once and used again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Workspace:
         self._arrays: dict[str, ActivationArray] = {}
 
     def floats(self, name: str, *shape: int) -> FloatArray:
-        """Return the float32 buffer of this name in a shape. It holds whatever was written there last.
+        """Return the float32 buffer of this name in a shape. It still holds its last content.
 
-        A name stands for one piece of memory. Asking for it in another shape loses what it held.
+        A name stands for one piece of memory. A request with another shape may lose the content.
         """
         return self.activations(name, np.float32, *shape)
 
@@ -38,9 +38,9 @@ class Workspace:
 
 
 class Workspaces:
-    """The workspaces of a model. Each forward pass borrows one, and passes that run at a time borrow several.
+    """The workspaces of a model. Each forward pass borrows one; concurrent passes borrow different ones.
 
-    They are kept, since allocating large buffers for each pass costs a small model 4 % of its time.
+    Workspaces are kept, because allocating large buffers for each pass costs a small model 4 % of its time.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Workspaces:
 
     @contextmanager
     def lend(self) -> Iterator[Workspace]:
-        """Yield a workspace that nobody else has until the context ends."""
+        """Yield a workspace that no other pass uses until the context ends."""
         try:
             workspace = self._free.pop()
         except IndexError:
@@ -58,7 +58,7 @@ class Workspaces:
 
 
 def _aligned_floats(size: int) -> FloatArray:
-    """Allocate an array that begins a cache line. NumPy aligns to 16 bytes, so vectors would cross lines."""
+    """Allocate an array that starts at a cache line. NumPy aligns to 16 bytes, so vectors may cross lines."""
     line = 16
     memory = np.empty(size + line - 1, np.float32)
     begin = -memory.ctypes.data // memory.itemsize % line

@@ -1,4 +1,4 @@
-"""A copy of a video with its segments written into the picture: a label, a score, a strip of the whole."""
+"""Write a copy of a video with its segments in the picture: label, score, and a timeline of the video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qora_vision.video.writing import WRITERS, write_frames
 
 Frame = NDArray[np.uint8]
 
-# Colours of the strip (BGR), given out in the order in which labels appear.
+# Colours of the timeline (BGR), assigned in the order in which labels appear.
 _PALETTE = (
     (180, 119, 31),
     (14, 127, 255),
@@ -44,7 +44,7 @@ def annotate(
 ) -> None:
     """Write a copy of a video that shows the label of each moment.
 
-    The video is decoded once more. Sound is not copied, and the picture is encoded anew at a constant rate.
+    The video is decoded again. Sound is not copied, and the picture is encoded again at a constant rate.
 
     Parameters
     ----------
@@ -53,22 +53,22 @@ def annotate(
     segments
         From `join_windows`, in order of time.
     output
-        File to write, all of it or nothing: .mp4, .m4v, .mov, .mkv (MPEG-4), .avi (Motion JPEG) or .gif (at
-        most 40 s, 480 pixels wide, 12.5 frames a second).
+        File to write, completely or not at all: .mp4, .m4v, .mov, .mkv (MPEG-4), .avi (Motion JPEG) or .gif
+        (at most 40 s, 480 pixels wide, 12.5 frames a second).
     fps
-        Of a folder, which carries no time; None: 25.
+        Frames per second of a folder, which has no time stamps; None: 25.
     progress
         Called with (done, total, what).
 
     Raises
     ------
     ValueError
-        If the extension is none of these, there are no segments, a GIF would be too long, or `output` is the
-        source itself.
+        If the extension is not one of these, there are no segments, a GIF would be too long, or `output` is
+        the source itself.
     VideoError
         If the source cannot be read, or this build of OpenCV cannot write the format.
     OSError
-        If a file is missing or `output` cannot be written; what was there before is unchanged.
+        If a file is missing or `output` cannot be written; an existing `output` is unchanged.
     """
     target = Path(output)
     check_output(target)
@@ -100,7 +100,7 @@ def check_output(path: Path) -> None:
 
 
 class _Painter:
-    """Draws on frames; remembers where in the segments it is."""
+    """Draws on frames; keeps the index of the current segment."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self._segments = segments
@@ -109,7 +109,7 @@ class _Painter:
         self._colors = {label: _PALETTE[i % len(_PALETTE)] for i, label in enumerate(labels)}
 
     def paint(self, frame: Frame, seconds: float) -> Frame:
-        """Return a copy of a BGR frame with what was seen at this time; times must not fall."""
+        """Return a copy of a BGR frame with the segment at this time; times must not decrease."""
         while self._index + 1 < len(self._segments) and seconds >= self._segments[self._index].end:
             self._index += 1
         segment = self._segments[self._index]
@@ -124,7 +124,7 @@ class _Painter:
         return picture
 
     def _write(self, area: Frame, segment: Segment) -> None:
-        """Write label and score as large as they fit."""
+        """Write label and score in the largest size that fits."""
         cv2 = load_opencv()
         text = f"{segment.label}  {100 * segment.score:.0f} %"
         font, (height, width) = cv2.FONT_HERSHEY_SIMPLEX, area.shape[:2]
@@ -135,7 +135,7 @@ class _Painter:
         cv2.putText(area, text, place, font, scale, (255, 255, 255), weight, cv2.LINE_AA)
 
     def _draw_strip(self, area: Frame, width: int, seconds: float) -> None:
-        """Show all segments as colours, and where we are."""
+        """Draw all segments as colours, and mark the current time."""
         end = self._segments[-1].end
         for segment in self._segments:
             left, right = round(width * segment.start / end), round(width * segment.end / end)

@@ -1,4 +1,4 @@
-"""`VideoClassifier`: clips in, labels out."""
+"""`VideoClassifier`: classify clips, windows and segments of videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class VideoClassifier(ClipModel):
     Attributes
     ----------
     labels
-        Class names, or the generic "class 0", "class 1", ... where the model has none.
+        Class names, or "class 0", "class 1", ... if the model has none.
     scoring
         How logits become scores: "softmax", "sigmoid" (multi-label) or "identity"; see `Prediction`.
     """
@@ -55,7 +55,7 @@ class VideoClassifier(ClipModel):
         min_score: float | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
-        """Name the actions of a video.
+        """Classify a video.
 
         Parameters
         ----------
@@ -76,8 +76,8 @@ class VideoClassifier(ClipModel):
             (temporal, spatial) views whose logits are averaged: (4, 3) is the test protocol of ViViT
             (Arnab et al. 2021, section 4.1). Spatial is 1 (centre crop) or 3.
         min_score
-            Leave out classes with a lower score: what a multi-label model (`scoring` is "sigmoid") says no to
-            is below 0.5. The prediction may then be empty. None: keep all `top_k`.
+            Leave out classes with a lower score. 0.5 is the usual threshold of a multi-label model (`scoring`
+            is "sigmoid"). The prediction may then be empty. None: keep all `top_k`.
         progress
             Called with (done, total, what) as views are computed.
 
@@ -110,7 +110,7 @@ class VideoClassifier(ClipModel):
         hop: int | None = None,
         fps: float | None = None,
     ) -> Iterator[Window]:
-        """Slide a window over a video and name what each shows, as soon as it is complete.
+        """Slide a window over a video and classify each position as soon as it is complete.
 
         The video is decoded once, and memory holds the resized frames of one window, whatever its length.
         `qora_vision.join_windows` makes segments of the result.
@@ -152,7 +152,7 @@ class VideoClassifier(ClipModel):
         hop: int | None = None,
         fps: float | None = None,
     ) -> Iterator[Segment]:
-        """Say what happens when: neighbouring windows with the same best label, joined.
+        """Yield the segments of a video: neighbouring windows with the same best label, joined.
 
         Arguments and errors: see `classify_windows`.
 
@@ -186,7 +186,7 @@ class VideoClassifier(ClipModel):
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return what feeds the classifier head, (hidden,) float32; arguments and errors: see `classify`."""
+        """Return the classifier head's input, (hidden,) float32; arguments and errors: see `classify`."""
         choice = FrameChoice(channel_order, sampling, stride, views)
         return np.asarray(self._clips.run_on(frames, choice).embeddings.mean(axis=0))
 

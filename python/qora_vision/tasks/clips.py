@@ -1,4 +1,4 @@
-"""A network that takes clips, with what it needs to be fed: preprocessing and an engine."""
+"""A network of clips together with its preprocessing and its engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qora_vision.video import ClipWindow, Preprocessing
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network makes of clips.
+    """The results of a network on clips.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class ClipNetwork:
     network, config
         The network with its weights, and its shape.
     preprocessing
-        How frames are chosen and prepared where a caller says nothing.
+        How frames are chosen and prepared by default.
     engine
-        What the network runs on.
+        Runs the ops of the network.
     """
 
     architecture: str

@@ -1,4 +1,4 @@
-"""How far two models, or two precisions of one model, agree on clips."""
+"""Measure how far two models, or two precisions of one model, agree on clips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qora_vision.video import as_frames
 
 @dataclass(frozen=True)
 class ClipComparison:
-    """What two models say of one clip.
+    """The results of two models on one clip.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class ClipComparison:
 
     @property
     def overlap(self) -> float:
-        """Share of a's best classes that are among b's, whatever their order: 0 to 1."""
+        """Share of a's best classes that are among b's best, in any order: 0 to 1."""
         return len(set(self.a.indices.tolist()) & set(self.b.indices.tolist())) / len(self.a)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class ClipComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two models say of several clips, at least one; in the order of the clips."""
+    """The results of two models on at least one clip, in the order of the clips."""
 
     clips: tuple[ClipComparison, ...]
 
@@ -92,8 +92,8 @@ class Comparison:
 def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top_k: int = 5) -> Comparison:
     """Run two models on the same clips and measure how far they agree.
 
-    Each model sees a clip as it would in `classify`: by its own rule of choosing frames, at its own size.
-    Where both rules are the same, the clip is decoded once.
+    Each model reads a clip as in `classify`: with its own sampling rule, at its own size. If both rules are
+    the same, the clip is decoded once.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top
     ranked_a.check_top_k(top_k)
     results = []
     for clip in clips:
-        source: Any = as_frames(clip)  # once, for a pipe cannot be read again
+        source: Any = as_frames(clip)  # once: a pipe cannot be read again
         pixels = a.preprocess(source)
         ours = a.forward(pixels)[0]
         theirs = b.forward(pixels if a.preprocessing == b.preprocessing else b.preprocess(source))[0][order]
@@ -134,8 +134,8 @@ def compare(a: VideoClassifier, b: VideoClassifier, clips: Iterable[Frames], top
 def class_order(a: VideoClassifier, b: VideoClassifier) -> list[int]:
     """Return which class of b belongs to each class of a.
 
-    The same names, in any order, are matched by name. Otherwise classes are matched by their index: a model
-    may have no names, or spell them in its own way.
+    If both models have the same names, in any order, classes are matched by name. Otherwise they are matched
+    by index, because a model may have no names, or other spellings.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which frames of a source a model sees: the arguments that every task takes, as one value."""
+"""The choice of a source's frames: the arguments that all tasks share, as one value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FrameChoice:
         frames
             The source.
         preprocessing
-            The model's own rule, which holds where this choice says nothing.
+            The model's own rule, for fields that this choice leaves open.
         threads
             0: the process default.
 
@@ -75,7 +75,7 @@ class WindowChoice:
     def windows(self, frames: Frames, preprocessing: Preprocessing, threads: int) -> Iterator[ClipWindow]:
         """Return the clips of the window's positions, in order of time; they are read one by one.
 
-        Parameters and errors are those of `FrameChoice.clips`. A wrong choice is an error at once.
+        Parameters and errors are those of `FrameChoice.clips`. A wrong choice is an error at the call.
         """
         window = SlidingWindow(
             preprocessing,

@@ -1,4 +1,4 @@
-"""`load()`: from a name to what users hold."""
+"""`load()`: make a `VideoClassifier` from a model's name, path or address."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load(
         "int8": attention in 8 bits too: faster and coarser. "bf16": bf16 operands with float32 sums. "exact":
         float32 throughout.
     threads
-        Threads of this model; None: whatever `set_num_threads` says.
+        Threads of this model; None: the number of `set_num_threads`.
     value_range
         Pixel values of a ViViT checkpoint: "original" (the default), [-1, 1] as the weights were trained, or
         "hf", what the Hugging Face processor computes ([-3, 1] as published). docs/video.md says more.
@@ -65,8 +65,8 @@ def load(
         Class names in place of the model's own: a sequence, or a file (one a line, or JSON).
     calibrate
         Clips, each as `VideoClassifier.classify` takes them, on whose activations the quantised weights of a
-        checkpoint are rounded (GPTQ): a dozen of the kind that the model is for. The file and the speed are
-        those of plain rounding; loading takes minutes. docs/quantisation.md says what it gains.
+        checkpoint are rounded (GPTQ): a dozen or more like those that the model will see. The file has the
+        size and speed of plain rounding; loading takes minutes. docs/quantisation.md has measurements.
     progress
         Called with (done, total, what) while weights are quantised.
 
@@ -102,7 +102,7 @@ def find_model(
     src: str | PathLike[str], options: LoadOptions, labels: Labels, calibrate: Sequence[Frames] | None
 ) -> LoadedModel:
     """Return a model as the arguments of `load` say; weights of a checkpoint are still to be converted."""
-    # What is wrong with a clip's path shows before any work.
+    # A wrong path of a clip is an error before any work.
     clips = None if calibrate is None else _clips_of(calibrate)
     names = labels if isinstance(labels, Sequence | None) else Path(labels)
     if clips is None:

@@ -26,7 +26,7 @@ class ClipModel:
     num_frames
         Frames of a clip.
     architecture, quantization, provenance
-        What the model file says of itself.
+        Fields of the model file.
     preprocessing
         How frames are chosen and prepared.
     compute, isa
@@ -54,7 +54,7 @@ class ClipModel:
 
     @property
     def weights_nbytes(self) -> int:
-        """Bytes of the weights as they lie in memory, packed for the kernels."""
+        """Bytes of the weights in memory, packed for the kernels."""
         return self._clips.network.nbytes
 
     def preprocess(
@@ -81,7 +81,7 @@ class ClipModel:
         )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a `.qora-vision` file, all of it or nothing: an older file of that name survives any failure.
+        """Write a `.qora-vision` file, completely or not at all: after a failure an older file is unchanged.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a classification gives: the best classes of a clip, and how logits become scores."""
+"""The result of a classification: the best classes of a clip; and how logits become scores."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from qora_vision.weights.format import Scoring
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best classes of a clip, and what they were read from. Iterating gives (label, score), best first.
+    """The best classes of a clip, with its logits. Iterating gives (label, score), best first.
 
     Attributes
     ----------
     labels
         k class names.
     scores
-        (k,) float32: what `scoring` makes of their logits.
+        (k,) float32: their logits, converted by `scoring`.
     indices
         (k,) int64: their class indices.
     logits
         (num_classes,) float32, averaged over views.
     embedding
-        (hidden,) float32: what feeds the classifier head, averaged over views.
+        (hidden,) float32: the input of the classifier head, averaged over views.
     timings
         Seconds: "preprocess" (decoding, resizing, normalising) and "forward".
     scoring
@@ -63,7 +63,7 @@ class Prediction:
 
 
 class Window(NamedTuple):
-    """What was seen in one window of a video.
+    """The classes of one window of a video.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a model: what its logits mean.
+    """The classes of a model: labels and scoring of its logits.
 
     Attributes
     ----------
@@ -113,12 +113,12 @@ class Classes:
         Raises
         ------
         ModelFileError
-            If a logit is NaN or infinite: weights that are finite, but out of all proportion, give such.
+            If a logit is NaN or infinite, as weights that are finite but far too large give.
         """
         if not np.isfinite(logits).all():
             raise ModelFileError(
-                "the model computes NaN or infinity, expected numbers: its weights are out of proportion; "
-                "convert it again from sound weights"
+                "the model computes NaN or infinity, expected finite logits: its weights are too large or "
+                "damaged; convert it again from correct weights"
             )
         order = np.argsort(-logits, kind="stable")[:top_k]
         scores = scores_of(logits, self.scoring)

@@ -9,10 +9,10 @@ from qora_vision.timeline.segment import Segment
 
 
 def join_windows(windows: Iterable[Window]) -> Iterator[Segment]:
-    """Join neighbours with the same best label, each segment as soon as another label ends it.
+    """Join neighbouring windows with the same best label; yield each segment when another label ends it.
 
-    Windows overlap, so where one label ends and the next begins is a convention: half way between the middle
-    of the last window of the one and the middle of the first window of the other.
+    Windows overlap, so the border between two labels is a convention: half way between the middle of the last
+    window of the one and the middle of the first window of the other.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Frame by frame: a causal model names what it has seen so far after each frame, at the cost of one frame."""
+"""Frame by frame: a causal model classifies all frames so far after each frame, at the cost of one frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stream(
     reset_every: int | None = None,
     fps: float | None = None,
 ) -> Iterator[Window]:
-    """Classify a video as it goes on; memory does not grow with its length.
+    """Classify a video after each frame; memory does not grow with its length.
 
     After frame k the prediction is exactly what `forward` gives for a clip of the first k frames.
 
@@ -37,10 +37,10 @@ def stream(
     frames, top_k, channel_order, fps
         As in `VideoClassifier.classify_windows`; an iterable may be endless, a camera for instance.
     stride
-        Look at every `stride`-th frame; None: the model's own.
+        Read every `stride`-th frame; None: the model's own stride.
     reset_every
-        Start anew after so many frames that were looked at. None: after as many as a clip of the model's
-        training had; 0: never, and what is reported is then the mean over all that was seen.
+        Reset the state after so many frames that were read. None: after as many as a training clip of the
+        model had. 0: never; a prediction then averages over all frames since the start.
 
     Yields
     ------
@@ -65,19 +65,19 @@ def stream_frames(
     choice: WindowChoice,
     reset_every: int | None,
 ) -> Iterator[Window]:
-    """Yield what has been seen after each frame; `stream` documents it."""
+    """Yield a window after each frame; `stream` documents it."""
     network = clips.network
     if not isinstance(network, CausalModel):
         raise ValueError(
-            f"{clips.architecture} looks at whole clips and cannot go frame by frame; classify_windows "
-            "slides clips over a video, and TRecViT streams"
+            f"{clips.architecture} looks at whole clips and cannot run frame by frame: use classify_windows, "
+            "which slides a window over the video, or a causal model such as TRecViT"
         )
     classes.check_top_k(top_k)
     for name, value, least in (("stride", choice.stride, 1), ("reset_every", reset_every, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise ValueError(f"{name} must be a whole number of frames, at least {least}, got {value!r}")
     one_frame = replace(clips.preprocessing, num_frames=1)
-    # A window of one frame, which moves on by the stride.
+    # A window of one frame, which moves by the stride.
     hop = clips.preprocessing.stride if choice.stride is None else choice.stride
     windows = replace(choice, stride=1, hop=hop).windows(frames, one_frame, 0)
     length = clips.config.num_frames if reset_every is None else reset_every

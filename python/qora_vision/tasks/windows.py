@@ -13,9 +13,9 @@ from qora_vision.video import ClipWindow
 def classify_windows(
     clips: ClipNetwork, classes: Classes, frames: Frames, top_k: int, choice: WindowChoice
 ) -> Iterator[Window]:
-    """Yield what each window shows; `VideoClassifier.classify_windows` documents it."""
+    """Classify each window; `VideoClassifier.classify_windows` documents it."""
     classes.check_top_k(top_k)
-    # A generator would find a wrong argument at the first window; this way it is found here.
+    # Not a generator function, so that a wrong argument is an error at the call.
     return _classify_each(clips, classes, choice.windows(frames, clips.preprocessing, clips.threads), top_k)
 
 

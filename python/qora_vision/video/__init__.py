@@ -1,4 +1,6 @@
-"""Frames in, arrays out: decoding, choosing and preprocessing video. Knows no model.
+"""Video to float clips: sources, decoding, sampling, preprocessing and writing.
+
+This room knows no model. It may import `_core`, `files` and `errors`, and no other room.
 
 >>> source = as_frames("clip.mp4")  # doctest: +SKIP
 >>> pixel_values = load_clips(source, Preprocessing())  # doctest: +SKIP

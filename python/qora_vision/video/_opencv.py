@@ -1,12 +1,12 @@
-"""OpenCV, imported when it is first needed, and kept quiet.
+"""OpenCV, imported at first use, with its messages silenced.
 
-It reads and writes pictures, writes videos and draws; files are decoded without it. So a machine on which
-OpenCV cannot be loaded still classifies videos, and only what needs OpenCV says what to install.
+It reads and writes pictures, writes videos and draws; PyAV decodes videos. A machine on which OpenCV cannot
+be loaded therefore still classifies videos. Only a function that needs OpenCV raises an error, which says
+what to install.
 
-FFmpeg reports every damaged packet on the terminal, and OpenCV every file that it cannot open. The package
-turns what matters into exceptions, so both are silenced: FFmpeg by an environment variable that OpenCV reads
-when it opens its first video (a value set by the user is respected), OpenCV's own log only while `quiet`
-lasts.
+FFmpeg prints a message for every damaged packet, and OpenCV for every file that it cannot open. The package
+raises exceptions instead, so both are silenced: FFmpeg by an environment variable that OpenCV reads when it
+opens its first video (a value of the user is kept), OpenCV's own log only inside `quiet`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qora_vision.errors import VideoError
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
 
-# Why the first attempt to import OpenCV failed: later ones would get another reason.
+# The error of the first attempt to import OpenCV: later attempts would fail with another one.
 _failure = ""
 _lock = threading.Lock()
 _depth = 0

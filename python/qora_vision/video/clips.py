@@ -1,4 +1,4 @@
-"""From a source to a model's input: choose frames, decode only those, preprocess them as they come."""
+"""Make a model's input from a source: choose frames, decode only those, and preprocess each at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def load_clips(
 ) -> NDArray[np.float32]:
     """Make the clips of one source.
 
-    Each chosen frame is resized and cropped the moment it is decoded, so memory holds one full frame, the
-    crops as bytes and the result, whatever the length and size of the video.
+    Each chosen frame is resized and cropped as soon as it is decoded. Memory therefore holds one full frame,
+    the crops as bytes and the result, independent of the length of the video.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Times that rise, made of time stamps that may be absent or absurd."""
+"""Increasing times of frames, from time stamps that may be absent or wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class Clock:
-    """Makes times that start at 0 and rise, of stamps that may be absent or absurd."""
+    """Makes times that start at 0 and increase, from time stamps that may be absent or wrong."""
 
     def __init__(self, nominal: float) -> None:
         self.nominal = nominal

@@ -1,4 +1,4 @@
-"""Reading videos, one frame at a time, trusting nothing that the container promises."""
+"""Reading videos, one frame at a time. Statements of the container, such as frame counts, are not trusted."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video holds, after decoding all of it.
+    """The properties of a video, after decoding all of it.
 
     Attributes
     ----------
     width, height
-        Pixels of the frames as they are handed out, after rotation.
+        Pixels of the returned frames, after rotation.
     fps
-        Nominal frames per second by the file, None if it says nothing usable.
+        Nominal frames per second that the file states; None if there is no usable value.
     frame_count
-        Frames that really decode.
+        Number of frames that decode.
     rotation
-        Degrees clockwise (0, 90, 180, 270) by the container's tag; already applied to the frames.
+        Degrees clockwise (0, 90, 180, 270) of the container's tag; already applied to the frames.
     codec
         FFmpeg's name, such as "h264"; empty if unknown.
     duration
@@ -79,7 +79,7 @@ class VideoReader:
     OSError
         If it cannot be read.
     VideoError
-        If it cannot be opened as a video; the message says what is known of the reason.
+        If it cannot be opened as a video; the message gives the likely reason.
     """
 
     def __init__(self, path: Any, *, threads: int = 1, decoder: str | None = None) -> None:

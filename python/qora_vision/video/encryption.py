@@ -1,4 +1,4 @@
-"""Whether an MP4 file is encrypted. Decoders do not say, and some hand out noise."""
+"""Detect encrypted MP4 files: decoders do not report encryption, and some return noise."""
 
 from __future__ import annotations
 

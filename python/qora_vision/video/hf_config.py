@@ -1,4 +1,4 @@
-"""Reading Hugging Face `preprocessor_config.json` files: what they say, and what their silence means."""
+"""Reading Hugging Face `preprocessor_config.json` files: their fields, and the defaults of missing fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of images as a clip: one file a frame, in natural order of their names."""
+"""A folder of images as a clip: one file for each frame, in natural order of their names."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Where the bytes of a video come from: a file, a pipe, an address, bytes, a file object; or why they do not.
+"""Sources of a video's bytes: a file, a pipe, an address, bytes, or a file object.
 
-Each becomes an `Origin`, which can be read from its start as often as needed. What can be read only once, a
-pipe or an address, is read to its end first, into a temporary file. No name ever reaches a library of C or
-C++: files are opened here, so that neither an encoding nor a pattern such as %02d in a name matters.
+Each becomes an `Origin`, which can be read from its start as often as needed. A pipe or an address, which can
+be read only once, is first read to its end into a temporary file. No C or C++ library gets a file name:
+files are opened here, so neither the encoding of a name nor a pattern such as %02d in it matters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from qora_vision.errors import VideoError
 
-# What comes through a pipe or from an address and is larger than this is taken for endless.
+# A pipe or an address that gives more bytes than this is treated as endless.
 LARGEST_SPOOL = 8 << 30
 _SILENCE_SECONDS = 30.0
 _CHUNK = 1 << 20
@@ -41,7 +41,7 @@ class Origin:
     Attributes
     ----------
     label
-        What to call it in messages.
+        Its name in messages.
     path
         Of a regular file, else None.
     size
@@ -72,7 +72,7 @@ class Origin:
 
 
 class _Window(io.RawIOBase):
-    """A place of its own in a file that others read too; closing it closes nothing."""
+    """A file object with its own position in a shared file; closing it does not close the file."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file, self._start, self._place = file, start, 0
@@ -226,7 +226,7 @@ def _from_address(name: str, scheme: str) -> Origin:
 
 
 def _open_pipe(path: Path) -> BinaryIO:
-    """Open a named pipe without waiting for ever for somebody to write into it."""
+    """Open a named pipe; give up after a time if no process writes into it."""
     import select
 
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -245,7 +245,7 @@ def _open_pipe(path: Path) -> BinaryIO:
 
 
 def _spool(stream: Any, label: str) -> Origin:
-    """Read a stream to its end into a temporary file, which goes with the origin."""
+    """Read a stream to its end into a temporary file, which is removed with the origin."""
     file = cast(BinaryIO, tempfile.TemporaryFile(prefix="qora-vision-"))  # noqa: SIM115
     try:
         _copy(stream, file, label)

@@ -1,4 +1,4 @@
-"""From frames to the float tensor that a model reads: resize, crop, rescale, normalise. Knows no model."""
+"""Preprocessing of frames to a model's float input: resize, crop, rescale, normalise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Everything that decides what a model is fed, apart from the frames. Travels in the model file.
+    """All choices of preprocessing. The model file stores them.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
-        """Read what `to_dict` wrote.
+        """Make an object from the fields of `to_dict`.
 
         Raises
         ------
@@ -132,8 +132,8 @@ class Preprocessing:
     ) -> Preprocessing:
         """Read the contents of a Hugging Face `preprocessor_config.json`.
 
-        Missing keys take the defaults of the processor class that the file names, and so do nulls except of
-        switches, which they turn off as in transformers 5; docs/video.md lists them.
+        Missing keys and nulls take the defaults of the processor class that the file names. A switch that is
+        null is off, as in transformers 5. docs/video.md lists the classes.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Preprocessing:
             If one of the keyword arguments is invalid.
         """
         fields = read_hf_config(config, value_range, default_processor)
-        # The caller's mistakes are not the file's.
+        # Wrong arguments of the caller are not errors of the file.
         cls(num_frames=num_frames, sampling=sampling, stride=stride)
         try:
             return cls(num_frames=num_frames, sampling=sampling, stride=stride, **fields)
@@ -233,7 +233,7 @@ class Preprocessing:
         """
         height, width = self.resized_size(frames.shape[1], frames.shape[2])
         boxes = [self._crop_box(height, width, view) for view in views]
-        # Only what some view shows is computed.
+        # Only the pixels of some view are computed.
         top, left = max(0, min(box[0] for box in boxes)), max(0, min(box[1] for box in boxes))
         bottom = min(height, max(box[0] + box[2] for box in boxes))
         right = min(width, max(box[1] + box[3] for box in boxes))

@@ -1,4 +1,4 @@
-"""Which frames of a clip a model sees: pure functions on frame numbers, in integers, so the same everywhere.
+"""Sampling rules: pure functions on frame numbers, in integers, so that results are the same everywhere.
 
 `total` is the number of frames that really decode, indices count from 0. The rules are stated in
 docs/video.md.
@@ -137,7 +137,7 @@ def view_indices(
 
     "dense" is `temporal_view_indices`, "segments" `segment_view_indices`. "uniform" lays
     ``views * num_frames`` frames over the clip with `uniform_indices` and deals them out in turn: view v
-    takes numbers v, v + views, v + 2 * views ..., so that every view spans the clip at a phase of its own,
+    takes numbers v, v + views, v + 2 * views ..., so that every view spans the whole clip at its own phase,
     and a single view is `uniform_indices` itself.
     `stride` matters for "dense" alone.
 

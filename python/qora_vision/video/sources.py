@@ -1,4 +1,4 @@
-"""One face for everything that frames come from: a video file, a folder of images, an array, any iterable."""
+"""A common interface to all sources of frames: a video file, a folder of images, an array, any iterable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FrameSource(ABC):
     Attributes
     ----------
     channel_order
-        Of the frames that `transform` gets: "rgb", or "bgr" where converting here would be a wasted pass.
+        Order of the frames that `transform` gets: "rgb", or "bgr" where converting would cost another pass.
     """
 
     channel_order: ChannelOrder = "rgb"
@@ -68,7 +68,7 @@ class FrameSource(ABC):
     @property
     @abstractmethod
     def promised_frames(self) -> int | None:
-        """How many frames there seem to be; good for a progress bar and no more. None: nobody knows."""
+        """Estimated number of frames, for a progress bar only. None: unknown."""
 
 
 class VideoFile(FrameSource):
@@ -79,7 +79,7 @@ class VideoFile(FrameSource):
     def __init__(self, path: Any, *, decoder: str | None = None) -> None:
         self._origin = find_origin(path)
         self._decoder = decoder
-        # What cannot be opened is reported here, before any work.
+        # An error of opening the file is raised here, before any work.
         with self._reader() as reader:
             self.path = reader.path
             self._fps, self._has_stamps = reader.fps, reader.has_stamps
@@ -96,7 +96,7 @@ class VideoFile(FrameSource):
     def select(
         self, choose: Callable[[int], Sequence[int]], transform: Callable[[Frame], T]
     ) -> tuple[int, dict[int, T]]:
-        """Decode the clip once, twice if its container lies about the number of frames."""
+        """Decode the clip once, or twice if the container's frame count is wrong."""
         with self._reader() as reader:
             return reader.select(choose, transform)
 
@@ -112,17 +112,17 @@ class VideoFile(FrameSource):
 
     @property
     def has_stamps(self) -> bool:
-        """All but raw streams have them."""
+        """Whether frames carry time stamps: true for all but raw streams."""
         return self._has_stamps
 
     @property
     def promised_frames(self) -> int | None:
-        """As the container says, right or wrong."""
+        """The container's frame count, which may be wrong."""
         return self._promised
 
 
 class _Counted(FrameSource):
-    """A source whose length is known and whose frames are at hand in any order."""
+    """A source whose length is known and whose frames can be read in any order."""
 
     @abstractmethod
     def _total(self) -> int: ...
@@ -237,7 +237,7 @@ def check_clip(frames: NDArray[Any]) -> Frame:
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether this is a folder, of images it is hoped, or one image."""
+    """Whether this is a folder or one image."""
     return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
@@ -250,7 +250,7 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str 
         The path of a video file, of a folder of images or of one image, `-` for a video on standard input,
         its address (http, https), its bytes or a file object opened in binary; a (T, H, W, 3) uint8 array, or
         an iterable of (H, W, 3) uint8 frames of any sizes. An iterable is read to its end and its frames are
-        held: how many there are decides which are used. A `FrameSource` is returned as it is.
+        kept, because their number decides which are used. A `FrameSource` is returned unchanged.
     channel_order
         "rgb" or "bgr" (what cv2 reads): of arrays and iterables. Files know their own.
     decoder

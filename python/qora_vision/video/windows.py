@@ -27,10 +27,10 @@ class ClipWindow:
     Attributes
     ----------
     start, end
-        Seconds from the first frame of the source: when the window's first frame appears, and when its last
-        one has gone.
+        Seconds from the first frame of the source: the start of the window's first frame, and the end of its
+        last frame.
     clip
-        (T, 3, h, w) float32, what the model reads.
+        (T, 3, h, w) float32, the input of the model.
     """
 
     start: float
@@ -42,8 +42,8 @@ class SlidingWindow:
     """Turns frames that arrive one by one into windows; holds the resized frames of one window.
 
     A window is every `stride`-th frame of ``(num_frames - 1) * stride + 1`` frames, and starts `hop` frames
-    after the one before it. When the frames end, a last window covers what came after the last full one, at
-    the price of a shorter step; if there were too few frames for even one, it spreads over those there are.
+    after the previous one. When the frames end, a last window covers the frames after the last full window,
+    with a shorter step. If there are too few frames for one window, the window spreads over all of them.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class SlidingWindow:
         self.span = (preprocessing.num_frames - 1) * self.stride + 1
         self.hop = hop or max(1, self.span // 2)
         self.channel_order = channel_order
-        self.frame_seconds = 1 / DEFAULT_FPS  # of a frame that stands alone
+        self.frame_seconds = 1 / DEFAULT_FPS  # duration of a single frame
         self._preprocessing = preprocessing
         self._num_threads = num_threads
         self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
@@ -92,11 +92,11 @@ class SlidingWindow:
 
     def prepare(self, frame: Frame) -> Frame:
         """Resize and crop one frame, as bytes; the result is a copy."""
-        # Of one frame's resizing, threads would spend more on meeting than they save.
+        # One thread: for one frame, starting threads would cost more than it saves.
         return self._preprocessing.crop_views(frame[None], ["center"], num_threads=1)[0]
 
     def push_prepared(self, crop: Frame, seconds: float) -> ClipWindow | None:
-        """`push` for what `prepare` has made already."""
+        """`push` for a frame that `prepare` has already resized and cropped."""
         self._held.append((seconds, crop))
         self._count += 1
         if self._count < self.span or (self._count - self.span) % self.hop:
@@ -120,7 +120,7 @@ class SlidingWindow:
             crops, clip, channel_order=self.channel_order, num_threads=self._num_threads
         )
         first, last = self._held[0][0], self._held[-1][0]
-        # What the last frame lasts is known only when the next one comes: the mean of the others has to do.
+        # The duration of the last frame is unknown before the next one: the mean of the others is used.
         lasting = (last - first) / (len(self._held) - 1) if len(self._held) > 1 else self.frame_seconds
         return ClipWindow(first, last + lasting, clip)
 
@@ -141,7 +141,7 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     Raises
     ------
     VideoError, OSError, ValueError
-        As `as_frames` does, at the call; what is found wrong on the way, on the way.
+        As `as_frames` does, at the call; errors of later frames are raised during the iteration.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")

@@ -1,4 +1,4 @@
-"""Writing video files with OpenCV: at a constant rate, and with an error where OpenCV stays silent."""
+"""Writing video files with OpenCV: at a constant rate, and with the errors that OpenCV does not report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GIF_DELAY_MS = 80
 _GIF_SECONDS = 40
 _GIF_WIDTH = 480
 _FASTEST = 120.0
-# A time stamp that leaps further than this is taken for damage, not for a frame that stands so long.
+# A larger step between two time stamps is treated as damage, not as a frame that lasts so long.
 _LONGEST_FRAME = 10.0
 
 
@@ -35,12 +35,12 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
     path
         A new file. The extension, one of `WRITERS`, decides the format.
     frames
-        (seconds, (H, W, 3) uint8 BGR), times rising from 0. A frame stands until the next one comes. All take
-        the size of the first, less an odd row or column.
+        (seconds, (H, W, 3) uint8 BGR), times increasing from 0. A frame lasts until the next one. All frames
+        get the size of the first one, rounded down to even numbers.
     fps
         Rate of the file, where the format does not set its own.
     duration
-        Seconds that the frames will last; what is too long for the format is refused before any work.
+        Duration of all frames in seconds; if it is too long for the format, it is refused before any work.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
     write = WRITERS[path.suffix.lower()]
     if write is _write_gif and duration > _GIF_SECONDS:
         raise ValueError(f"a GIF of {duration:.0f} s would be huge (the limit is {_GIF_SECONDS} s): use .mp4")
-    path.open("xb").close()  # the system says what is wrong with the place, OpenCV would not
+    path.open("xb").close()  # raises the system's error for an unwritable path; OpenCV reports none
     with quiet():
         if _is_safe(path):
             write(path, frames, min(fps, _FASTEST))
@@ -66,7 +66,7 @@ def write_frames(path: Path, frames: TimedFrames, fps: float, duration: float) -
 
 
 def _is_safe(path: Path) -> bool:
-    """Whether OpenCV can be given this name: one that is no UTF-8 ends the process."""
+    """Whether OpenCV accepts this name: one that is not UTF-8 would end the process."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -75,7 +75,7 @@ def _is_safe(path: Path) -> bool:
 
 
 def _at_rate(frames: TimedFrames, fps: float) -> Iterator[Frame]:
-    """Repeat and drop frames so that they come at a constant rate; give them one even size."""
+    """Repeat and drop frames to get a constant rate; give all the same even size."""
     cv2 = load_opencv()
     size: tuple[int, int] | None = None
     written = 0
@@ -119,7 +119,7 @@ def _write_with(codec: str) -> Callable[[Path, TimedFrames, float], None]:
 
 
 def _check_written(path: Path, written: int) -> None:
-    """Find out what `VideoWriter` does not tell: whether the file is whole."""
+    """Check that the file is complete, which `VideoWriter` does not report."""
     try:
         with VideoReader(path) as reader:
             found = reader.promised_frames or 0

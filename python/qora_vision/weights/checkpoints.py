@@ -1,4 +1,4 @@
-"""Published checkpoints, read lazily: safetensors, `torch.save` files, msgpack of flax, archives of NumPy."""
+"""Published checkpoints, read lazily: safetensors, `torch.save` files, flax msgpack, NumPy archives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qora_vision.weights.torch_files import read_torch_file
 
 # Scenic gives its checkpoints this name, without a suffix.
 FLAX_NAME = "checkpoint"
-# Looked for in a directory, in this order.
+# The files that a directory is searched for, in this order.
 FILE_NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -31,7 +31,7 @@ FLAX_SUFFIXES = (".msgpack",)
 NUMPY_SUFFIXES = (".npz",)
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".pyth", ".ckpt")
 
-# What wrappers of training put before every name: compiling, running in parallel, Lightning, mmaction.
+# Prefixes that wrappers put before every name: torch.compile, DataParallel, Lightning, mmaction.
 WRAPPER_PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.")
 
 _MAX_JSON = 100_000_000
@@ -69,7 +69,7 @@ class Checkpoint:
         return self._find(name).shape
 
     def dtype(self, name: str) -> str:
-        """Return the stored type as safetensors spells it ("F32", "BF16", ...); raises like `shape`."""
+        """Return the stored type by its name in safetensors ("F32", "BF16", ...); raises like `shape`."""
         return self._find(name).dtype
 
     def read(self, name: str) -> npt.NDArray[Any]:
@@ -93,16 +93,16 @@ class Checkpoint:
             raise CheckpointError(f"{tensor.storage.file.path}: tensor {shown(name)}: {error}") from error
 
     def release(self, name: str) -> None:
-        """Let go of the memory pages behind a tensor, to keep the peak low; it can be read again."""
+        """Release the memory pages of a tensor, to keep the peak low; it can be read again."""
         self._find(name).release()
 
     def without_prefixes(self, prefixes: Sequence[str]) -> Checkpoint:
-        """Return the same tensors under their names without any prefix, however many stand there.
+        """Return the same tensors under their names without prefixes; a name may have several.
 
         Parameters
         ----------
         prefixes
-            Of one model, beside `WRAPPER_PREFIXES`.
+            The prefixes of one model, removed in addition to `WRAPPER_PREFIXES`.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Checkpoint:
             if plain in tensors:
                 raise CheckpointError(
                     f"{self.path}: it has {shown(plain)} twice, under different prefixes "
-                    f"({', '.join(prefixes)})"
+                    f"(of {', '.join(prefixes)})"
                 )
             tensors[plain] = tensor
         return Checkpoint(self.path, tensors)
@@ -150,12 +150,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Parameters
     ----------
     path
-        A directory that holds one of `FILE_NAMES` (the first that exists is taken), or else a single
+        A directory that holds one of `FILE_NAMES` (the first that exists is used), or else a single
         file of `torch.save`, flax or NumPy, in this order; a `.safetensors` file; a `.bin`, `.pt`, `.pth`,
         `.pyth` or `.ckpt` file of `torch.save`; a `.msgpack` file of flax, which may also be called
         `checkpoint`; an `.npz` file of NumPy; or an
-        `.index.json` file beside its shards. Of a sharded checkpoint exactly the tensors that the index lists
-        are taken.
+        `.index.json` file beside its shards. Only the tensors that the index lists are read.
 
     Raises
     ------
@@ -184,11 +183,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.stat().st_size > _MAX_JSON:
-        raise CheckpointError(f"{path}: too large for a JSON file of a checkpoint")
+        raise CheckpointError(
+            f"{path}: too large for a JSON file of a checkpoint (at most {_MAX_JSON} bytes)"
+        )
     try:
         value = json.loads(path.read_text("utf-8-sig"))
     except RecursionError as error:
-        raise CheckpointError(f"{path}: not usable JSON: it is nested too deeply") from error
+        raise CheckpointError(f"{path}: unusable JSON: it is nested too deeply") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON: {reason(error)}") from error
     if not isinstance(value, dict):
@@ -215,7 +216,7 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
     suffixes = (".safetensors", *TORCH_SUFFIXES, *NUMPY_SUFFIXES)
     if path.suffix not in suffixes and not is_flax and path.exists():
         known = ", ".join((".index.json", *FLAX_SUFFIXES, *suffixes))
-        raise CheckpointError(f"{path}: not a checkpoint file by its name: expected one of {known}")
+        raise CheckpointError(f"{path}: the name is not that of a checkpoint file: expected one of {known}")
     file = MappedFile(path)
     try:
         if file.buffer[:16] == b"version https://":
@@ -238,14 +239,14 @@ def _read_safetensors(file: MappedFile) -> dict[str, StoredTensor]:
 
 
 def _open_shards(index: Path) -> dict[str, StoredTensor]:
-    """Open every shard of an index; missing shards and missing tensors are all named at once."""
+    """Open every shard of an index; one error lists all missing shards, another all missing tensors."""
     try:
         content = parse_json(index.read_bytes())
     except ValueError as error:
         raise CheckpointError(f"{index}: not valid JSON: {reason(error)}") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not all(_is_plain_name(name) for name in weight_map.values()):
-        raise CheckpointError(f"{index}: its weight_map does not map tensors to names of files beside it")
+        raise CheckpointError(f"{index}: its weight_map does not map tensors to names of files in its folder")
     shards = sorted(set(weight_map.values()))
     missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
@@ -262,7 +263,7 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
 
 
 def _is_plain_name(name: Any) -> bool:
-    """Whether it names a file in the same directory: an index must not lead anywhere else."""
+    """Whether it names a file in the same directory: an index must not point outside of it."""
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_FILE_NAME:
         return False
     return name not in (".", "..") and not set(name) & set("/\\:\0") and name.isprintable()

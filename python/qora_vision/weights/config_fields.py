@@ -1,4 +1,4 @@
-"""Reading the fields of config.json, as checkpoints of Hugging Face have it."""
+"""Reading the fields of a Hugging Face config.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qora_vision.weights.format import Scoring
 _T = TypeVar("_T")
 _TOO_LARGE = 2**31
 
-# Spellings of the tanh form agree to 2e-7; "gelu" is the definition with erf.
+# The variants of the tanh form agree to 2e-7; "gelu" is the definition with erf.
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -37,7 +37,7 @@ def read_field(fields: Mapping[str, Any], name: str, kind: type[_T], default: _T
     Raises
     ------
     CheckpointError
-        If it is of another type (integers pass for floats), or a number that is no size.
+        If it is of another type (integers are accepted as floats), or not between 0 and 2**31.
     """
     value = fields.get(name)
     if value is None:
@@ -64,7 +64,7 @@ def read_size(fields: Mapping[str, Any], name: str, default: int) -> tuple[int, 
 
 
 def activation_of(name: str) -> Activation:
-    """Return our name of `hidden_act`; `CheckpointError` if it is none that we compute."""
+    """Return our name of `hidden_act`; `CheckpointError` if we do not support it."""
     if name not in ACTIVATIONS:
         raise CheckpointError(
             f"config.json: hidden_act must be one of {', '.join(ACTIVATIONS)}, got {shown(name)}"
@@ -73,7 +73,7 @@ def activation_of(name: str) -> Activation:
 
 
 def labels_of(fields: Mapping[str, Any]) -> list[str] | None:
-    """Return the class names of config.json, None where there are none or just LABEL_0, LABEL_1, ...
+    """Return the class names of config.json; None if there are none, or only LABEL_0, LABEL_1, ...
 
     Raises
     ------
@@ -91,12 +91,12 @@ def labels_of(fields: Mapping[str, Any]) -> list[str] | None:
 
 
 def scoring_of(fields: Mapping[str, Any]) -> Scoring:
-    """Return how logits become scores, by `problem_type`, as transformers' pipelines decide.
+    """Return how logits become scores, from `problem_type`, as transformers' pipelines do.
 
     Raises
     ------
     CheckpointError
-        If it is none that transformers knows.
+        If transformers does not have this `problem_type`.
     """
     kinds: dict[str, Scoring] = {
         "single_label_classification": "softmax",
@@ -117,12 +117,12 @@ def names_in_order(names: Any) -> list[str]:
     labels = [names[str(i)] for i in range(len(names))]
     wrong = [label for label in labels if not isinstance(label, str) or not _is_text(label)]
     if wrong:
-        raise ValueError(f"a class name is no text: {shown(wrong[0])}")
+        raise ValueError(f"expected texts as class names, got {shown(wrong[0])}")
     return labels
 
 
 def _is_text(name: str) -> bool:
-    """Whether it can be written: JSON can spell halves of characters."""
+    """Whether a name is valid Unicode: JSON can contain lone surrogates, which cannot be written."""
     try:
         name.encode()
     except UnicodeEncodeError:

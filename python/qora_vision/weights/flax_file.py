@@ -1,4 +1,4 @@
-"""Checkpoints of flax: the msgpack of a train state, from which only the parameters are taken.
+"""Checkpoints of flax: the msgpack of a train state, of which only the parameters are read.
 
 Source: `flax.serialization` (arrays are msgpack extensions whose payload is again msgpack: shape, name of the
 type, bytes in C order; arrays above 1 GiB are maps of pieces) and
@@ -18,7 +18,7 @@ from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.safetensors_file import MAX_DIMENSIONS
 from qora_vision.weights.stored_tensor import PiecewiseTensor, Storage, StoredTensor
 
-# Where scenic keeps the parameters: a bare optimizer (pre-Linen names one level deeper), or a train state.
+# Paths of the parameters in scenic's files: a bare optimizer (one level deeper before Linen), a train state.
 PARAMETER_PATHS = (
     ("optimizer", "target", "params"),
     ("optimizer", "target"),
@@ -28,7 +28,7 @@ PARAMETER_PATHS = (
 
 _CHUNKED = "__msgpack_chunked_array__"
 _MAX_DEPTH = 64
-# A path is written out for every array below it.
+# The longest accepted name: the path of an array repeats the names of all maps around it.
 _MAX_NAME = 1024
 _ARRAY, _SCALAR = 1, 3  # extension types; 2 is a complex number
 _DTYPES = {
@@ -50,7 +50,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class _Extension:
-    """A msgpack extension: its type, and where its payload lies in the file."""
+    """A msgpack extension: its type, and the position of its payload in the file."""
 
     kind: int
     offset: int
@@ -59,7 +59,7 @@ class _Extension:
 
 @dataclass(frozen=True)
 class _Bytes:
-    """Binary data: where it lies in the file."""
+    """Binary data: its position in the file."""
 
     offset: int
     nbytes: int
@@ -73,15 +73,17 @@ def read_flax_file(file: MappedFile) -> dict[str, StoredTensor]:
     Raises
     ------
     CheckpointError
-        If the file is no msgpack, damaged or truncated, or holds no parameters where flax keeps them.
+        If the file is not msgpack, is damaged or truncated, or holds no parameters at `PARAMETER_PATHS`.
     """
     reader = _Reader(file, 0, file.size)
     try:
         tree = reader.value()
     except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"no msgpack of flax, or damaged: {reason(error)}") from error
+        raise CheckpointError(f"not a msgpack of flax, or damaged: {reason(error)}") from error
     if not reader.at_end() or not isinstance(tree, dict):
-        raise CheckpointError("no msgpack of flax: expected one map, the train state, and nothing after it")
+        raise CheckpointError(
+            "not a msgpack of flax: expected one map, the train state, and nothing after it"
+        )
     for path in PARAMETER_PATHS:
         node: Any = tree
         for name in path:
@@ -102,7 +104,7 @@ def _parameters(file: MappedFile, node: dict[Any, Any], prefix: str) -> Iterator
         elif isinstance(value, _Extension) and value.kind in (_ARRAY, _SCALAR):
             yield path, _array(file, value, path)
         elif value is not None:
-            raise CheckpointError(f"{shown(path)} is no array")
+            raise CheckpointError(f"{shown(path)} is not an array")
 
 
 def _array(file: MappedFile, extension: _Extension, path: str) -> StoredTensor:
@@ -128,12 +130,12 @@ def _array(file: MappedFile, extension: _Extension, path: str) -> StoredTensor:
 
 
 def _chunked(file: MappedFile, value: dict[Any, Any], path: str) -> StoredTensor:
-    """Put an array together that was cut into flat pieces."""
+    """Describe an array that is stored in flat pieces."""
     pieces, sizes = _numbered(value.get("chunks")), _numbered(value.get("shape"))
     if pieces is None or sizes is None:
         raise CheckpointError(f"{shown(path)}: expected an array in numbered pieces, with a numbered shape")
     if not pieces or not all(isinstance(piece, _Extension) and piece.kind == _ARRAY for piece in pieces):
-        raise CheckpointError(f"{shown(path)}: a piece of it is no array")
+        raise CheckpointError(f"{shown(path)}: one of its pieces is not an array")
     parts = [_array(file, piece, f"{path}[{i}]") for i, piece in enumerate(pieces)]
     if (
         len(sizes) > MAX_DIMENSIONS
@@ -141,7 +143,7 @@ def _chunked(file: MappedFile, value: dict[Any, Any], path: str) -> StoredTensor
         or math.prod(sizes) != sum(math.prod(part.shape) for part in parts)
     ):
         raise CheckpointError(
-            f"{shown(path)}: its pieces do not make up an array of shape {shown(tuple(sizes))}"
+            f"{shown(path)}: its pieces do not form an array of shape {shown(tuple(sizes))}"
         )
     if len({part.dtype for part in parts}) > 1:
         raise CheckpointError(f"{shown(path)}: its pieces are of different types")
@@ -156,7 +158,7 @@ def _numbered(node: Any) -> list[Any] | None:
 
 
 class _Reader:
-    """A msgpack decoder over a mapped file that notes where binary data lies and does not touch it."""
+    """A msgpack decoder over a mapped file. It records the positions of binary data and does not read it."""
 
     def __init__(self, file: MappedFile, at: int, end: int) -> None:
         self._file = file
@@ -202,7 +204,7 @@ class _Reader:
             case 0xDE | 0xDF:
                 return self._map(self._number("HI"[code - 0xDE]), depth)
         raise CheckpointError(
-            f"no msgpack of flax, or damaged: unknown code {code:#x} at byte {self._at - 1}"
+            f"not a msgpack of flax, or damaged: unknown code {code:#x} at byte {self._at - 1}"
         )
 
     def _number(self, form: str) -> Any:
@@ -231,9 +233,13 @@ class _Reader:
         for _ in range(count):
             name = self.value(depth + 1)
             if not isinstance(name, str | int) or name in result:
-                raise CheckpointError(f"a map of the file has the key {shown(name)} twice, or as no name")
+                raise CheckpointError(
+                    f"a map of the file has the key {shown(name)} twice, or a key that is no name: damaged"
+                )
             if isinstance(name, str) and len(name) > _MAX_NAME:
-                raise CheckpointError(f"a map of the file has a name of {len(name)} characters")
+                raise CheckpointError(
+                    f"a map of the file has a name of {len(name)} characters: expected at most {_MAX_NAME}"
+                )
             result[name] = self.value(depth + 1)
         return result
 

@@ -1,4 +1,4 @@
-"""How flax lays out weights and biases: inputs first, channels last, a scale for a norm's weight."""
+"""Layouts of weights and biases in flax: inputs first, channels last; a norm's weight is called "scale"."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from qora_vision.weights.checkpoints import Checkpoint
 
 @dataclass(frozen=True)
 class FlaxLayer:
-    """The weight or the bias of a layer, as it is; subclasses have other layouts.
+    """The weight or the bias of a layer, unchanged; subclasses convert other layouts.
 
     Attributes
     ----------
     layer
         Its path.
     weight, bias
-        What its parts are called.
+        The names of its parts.
     part
-        Which one is meant: "weight" or "bias".
+        The part to read: "weight" or "bias".
     """
 
     layer: str
@@ -56,7 +56,7 @@ class FlaxLayer:
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         return values.reshape(shape)
 
-    def _misfit(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
+    def _wrong_shape(self, theirs: tuple[int, ...], expected: str) -> CheckpointError:
         return CheckpointError(f"tensor {shown(self.names[0])} is {theirs}: expected {expected}")
 
 
@@ -67,7 +67,7 @@ class FlaxLinear(FlaxLayer):
     Attributes
     ----------
     inputs
-        How many leading axes of the kernel are inputs: 2 for the projection after attention, (heads,
+        Number of leading axes of the kernel that are inputs: 2 for the projection after attention, (heads,
         head_dim, features).
     """
 
@@ -75,7 +75,7 @@ class FlaxLinear(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) <= self.inputs:
-            raise self._misfit(theirs, "a kernel of (inputs..., outputs...)")
+            raise self._wrong_shape(theirs, "a kernel of (inputs..., outputs...)")
         return math.prod(theirs[self.inputs :]), math.prod(theirs[: self.inputs])
 
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -88,7 +88,7 @@ class FlaxTubelets(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) not in (4, 5):
-            raise self._misfit(theirs, "a kernel of (t, h, w, channels, outputs)")
+            raise self._wrong_shape(theirs, "a kernel of (t, h, w, channels, outputs)")
         t, h, w, c, outputs = theirs if len(theirs) == 5 else (1, *theirs)
         return outputs, c, t, h, w
 
@@ -103,7 +103,7 @@ class FlaxBlocks(FlaxLayer):
 
     def _weight_shape(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
         if len(theirs) != 3:
-            raise self._misfit(theirs, "(blocks, inputs, outputs)")
+            raise self._wrong_shape(theirs, "(blocks, inputs, outputs)")
         return theirs[0] * theirs[2], theirs[1]
 
     def _lay_out(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

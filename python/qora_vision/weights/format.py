@@ -1,7 +1,7 @@
-"""The `.qora-vision` file: one model with all that running it takes (docs/format.md is its specification).
+"""The `.qora-vision` file: one model with everything needed to run it. docs/format.md is its specification.
 
-A safetensors file whose metadata says what the tensors are. Every byte of it is under a checksum: SHA-256
-over the header, CRC-32 over each tensor. This module knows no model: it stores what it is given.
+It is a safetensors file whose metadata describes the tensors. Checksums cover every byte: SHA-256 over the
+header, CRC-32 over each tensor. This module knows no model.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
     "write_model",
 ]
 
-# Bytes that are looked at twice while they are in the cache.
+# Bytes for which checksum and finiteness are checked while they are in the cache.
 _CHUNK = 1 << 18
 _HALF_INFINITY, _HALF_SIGN = 0x7C00, 0x8000
 
@@ -68,8 +68,8 @@ class ModelFile(ModelDescription):
     Attributes
     ----------
     tensors
-        Name to float32 or float16 array, or `QuantizedTensor`. When read from a file the arrays are read-only
-        views of the mapped file, which stays mapped as long as one of them lives.
+        Name -> float32 or float16 array, or `QuantizedTensor`. When read from a file, the arrays are
+        read-only views of the mapped file, which stays mapped as long as one of them exists.
     parts
         Some of `PARTS`, as JSON values.
     mapped
@@ -81,29 +81,29 @@ class ModelFile(ModelDescription):
     mapped: MappedFile | None = field(default=None, repr=False, compare=False)
 
     def let_go(self) -> None:
-        """Give back the memory of the mapped file's pages; they are read again when a tensor is."""
+        """Release the pages of the mapped file; the next access to a tensor reads them again."""
         if self.mapped is not None:
             self.mapped.release(0, self.mapped.size)
 
 
 class TensorStream(Mapping[str, Tensor]):
-    """Tensors that are made when they are asked for: what writes them need not hold one as a whole."""
+    """Tensors that are computed on request, so that the writer never needs a whole one in memory."""
 
     @abstractmethod
     def info(self, name: str) -> TensorInfo:
-        """Say how a tensor will be stored, without making it."""
+        """Describe how a tensor will be stored, without computing it."""
 
     @abstractmethod
     def row_blocks(self, name: str) -> Iterator[Tensor]:
-        """Make a tensor, some of its rows (first axis) at a time, in order."""
+        """Compute a tensor, some of its rows (first axis) at a time, in order."""
 
     @abstractmethod
     def report(self, done: int) -> None:
-        """Take note that so many tensors have been written."""
+        """Report progress: `done` tensors have been written."""
 
 
-class _Held(TensorStream):
-    """Tensors that are in memory."""
+class _TensorsInMemory(TensorStream):
+    """Tensors that are in memory already."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
@@ -152,26 +152,26 @@ class ModelHeader(ModelDescription):
 
 
 def write_model(path: str | Path, model: ModelFile) -> None:
-    """Write a model as a `.qora-vision` file, all of it or nothing.
+    """Write a model as a `.qora-vision` file, completely or not at all.
 
-    The tensors may be views of the very file that is being replaced, except on Windows, which does not
-    replace a file that is mapped: save under another name there.
+    The tensors may be views of the file that is replaced. Windows does not replace a mapped file: save under
+    another name there.
 
     Parameters
     ----------
     path
-        Where to write. A file already there is replaced only once the new one is whole and on disk.
+        The file to write. An existing file is replaced only when the new one is complete and on disk.
     model
-        What to write.
+        The model to write.
 
     Raises
     ------
     ModelFileError
-        If the model holds something that the format cannot.
+        If the format cannot hold the model.
     OSError
-        If the file cannot be written; what was at `path` is unchanged.
+        If the file cannot be written; an existing file at `path` is unchanged.
     """
-    tensors = model.tensors if isinstance(model.tensors, TensorStream) else _Held(model.tensors)
+    tensors = model.tensors if isinstance(model.tensors, TensorStream) else _TensorsInMemory(model.tensors)
     infos = {name: tensors.info(name) for name in tensors}
     parts = {PART_PREFIX + name: _part_bytes(name, value) for name, value in model.parts.items()}
     stored = _layout(infos, parts)
@@ -183,7 +183,7 @@ def write_model(path: str | Path, model: ModelFile) -> None:
             model, stored, quantized, {name: _text_of(crc) for name, crc in checksums.items()}
         )
 
-    # The header holds the checksums of what follows it, so it is written last; its length is known before.
+    # The header holds the checksums of the tensors, so it is written last. Its length is known before.
     places, place = {}, len(header())
     for name, array in stored.items():
         places[name] = place
@@ -223,17 +223,17 @@ def read_model(path: str | Path, *, verify: bool = True, threads: int = 1) -> Mo
         Check every tensor against its checksum and for NaN and infinity, which reads the whole file once. The
         header is always checked.
     threads
-        How many check tensors side by side, at least 1.
+        Number of threads that check tensors, at least 1.
 
     Raises
     ------
     ModelFileError
-        If it is no such file, damaged, written in a newer version of the format, or holds NaN or infinity.
+        If it is not a `.qora-vision` file, damaged, of a newer version, or holds NaN or infinity.
     OSError
         If it is missing or unreadable.
     """
     file = MappedFile(Path(path))
-    with _naming(file.path):
+    with _name_file_in_errors(file.path):
         header = parse_model_header(file.buffer)
         arrays = {
             name: file.array(entry.offset, DTYPES[entry.dtype], entry.shape)
@@ -253,17 +253,17 @@ def read_model(path: str | Path, *, verify: bool = True, threads: int = 1) -> Mo
 
 
 def read_header(path: str | Path) -> ModelHeader:
-    """Read what a `.qora-vision` file says about its model without touching the weights.
+    """Read the description of a model in a `.qora-vision` file, without the weights.
 
     Raises
     ------
     ModelFileError
-        If it is no such file, its header is damaged, it is truncated, or of a newer version of the format.
+        If it is not a `.qora-vision` file, its header is damaged, it is truncated, or of a newer version.
     OSError
         If it is missing or unreadable.
     """
     file = MappedFile(Path(path))
-    with _naming(file.path):
+    with _name_file_in_errors(file.path):
         header = parse_model_header(file.buffer)
     return ModelHeader(
         **vars(header.description),
@@ -275,8 +275,8 @@ def read_header(path: str | Path) -> ModelHeader:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a file into a `ModelFileError` that names it."""
+def _name_file_in_errors(path: Path) -> Iterator[None]:
+    """Turn any `ValueError` of the block into a `ModelFileError` that names the file."""
     try:
         yield
     except ValueError as error:
@@ -288,17 +288,17 @@ def _layout(infos: Mapping[str, TensorInfo], parts: Mapping[str, bytes]) -> dict
     stored: dict[str, StoredArray] = {}
     for name, info in infos.items():
         if not isinstance(name, str) or name == METADATA_KEY:
-            raise ModelFileError(f"a tensor cannot have the name {shown(name)}")
+            raise ModelFileError(f"a tensor cannot be named {shown(name)}: expected another string")
         arrays = stored_arrays(name, info.kind, info.shape)
         if not stored.keys().isdisjoint(arrays):
             raise ModelFileError(f"two tensors would be stored under the same name ({listed(arrays)})")
         stored |= arrays
     for name, data in parts.items():
         if name in stored:
-            raise ModelFileError(f"a tensor cannot have the name {name!r}: that of a part")
+            raise ModelFileError(f"a tensor cannot be named {name!r}: a part of the file has this name")
         stored[name] = StoredArray(np.dtype(np.uint8), (len(data),))
-    # Sizes divisible by 64 first, then by 32, ...: every array is aligned for its type without padding
-    # between.
+    # Sizes divisible by 64 come first, then by 32, and so on: every array is aligned for its type without
+    # padding.
     return dict(sorted(stored.items(), key=lambda item: -_size_alignment(item[1].nbytes)))
 
 
@@ -326,7 +326,7 @@ def _checksum(array: npt.NDArray[Any]) -> str:
 
 
 def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str], threads: int) -> None:
-    """Compare checksums, and refuse numbers that are none: a file can be whole and wrong all the same."""
+    """Compare checksums, and refuse NaN and infinity: a file with right checksums can still hold them."""
     sound: set[str] = set()
     finite: set[str] = set()
 
@@ -338,7 +338,8 @@ def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str]
             if is_finite:
                 finite.add(name)
 
-    # Threads run side by side in zlib; many would wait for memory. Each gets as many of the large tensors.
+    # zlib releases the GIL, so threads run in parallel; more than 8 would wait for memory. Tensors are dealt
+    # out by size, so each thread gets as many large ones.
     count = min(threads, 8)
     by_size = sorted(arrays, key=lambda name: arrays[name].nbytes)
     helpers = [Thread(target=check, args=(by_size[i::count],)) for i in range(1, count)]
@@ -355,8 +356,8 @@ def _verify(arrays: Mapping[str, npt.NDArray[Any]], checksums: Mapping[str, str]
     wrong = [name for name in arrays if name not in finite]
     if wrong:
         raise ModelFileError(
-            f"tensors that hold NaN or infinity: {listed(wrong, 5)}; expected numbers: convert the model "
-            "again from sound weights"
+            f"tensors that hold NaN or infinity: {listed(wrong, 5)}; expected finite numbers: convert the "
+            "model again from correct weights"
         )
 
 
@@ -374,8 +375,8 @@ def _inspect(array: npt.NDArray[Any]) -> tuple[str, bool]:
 
 def _all_finite(part: npt.NDArray[Any]) -> bool:
     if part.dtype == np.float16:
-        # NumPy's own test takes ten times as long. All bits of the exponent set: as signed numbers the
-        # largest if positive, as unsigned ones if negative.
+        # NumPy's own test takes ten times as long. A half with all exponent bits set is the largest as a
+        # signed integer if it is positive, and as an unsigned integer if it is negative.
         positive, negative = int(part.view(np.int16).max()), int(part.view(np.uint16).max())
         return positive < _HALF_INFINITY and negative < _HALF_SIGN + _HALF_INFINITY
     return part.dtype.kind != "f" or bool(np.isfinite(part).all())

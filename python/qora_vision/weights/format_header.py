@@ -1,4 +1,4 @@
-"""The header of a `.qora-vision` file: what it says, how it is built, how it is checked (docs/format.md)."""
+"""The header of a `.qora-vision` file: its contents, building and checking it (docs/format.md)."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from qora_vision.weights.safetensors_file import (
 )
 
 FORMAT_NAME = "qora-vision"
-# What this version of the package reads; a file is written in the lowest version that can say what it says.
+# The newest version that this package reads. A file is written in the oldest version that can express it.
 FORMAT_VERSION = 2
 QUANTIZATIONS = ("q4", "q8", "f16", "f32")
-# What users do with a model: name classes, compare embeddings, make text.
+# What users do with a model: classify clips, compare embeddings, generate text.
 TASKS = ("classify", "embed", "generate")
 # Parts that a model file may hold beside its networks: JSON values, stored as UTF-8 text under a checksum.
 PARTS = ("tokenizer", "chat_template", "generation", "scheduler")
 SCALES_SUFFIX = ".scales"
-# The name of a part's entry begins so.
+# Prefix of the name of a part's entry.
 PART_PREFIX = "part/"
-# Tensors begin at multiples of this (bytes) as far as their sizes allow; the first one always does.
+# Tensors begin at multiples of this many bytes as far as their sizes allow; the first tensor always does.
 ALIGNMENT = 64
 
 # Kind, type of the values, type of the scales.
 _QUANTIZED_TYPES = (("q4", "U8", "F16"), ("q8", "I8", "F16"))
-# A header starts with these bytes, then 64 hexadecimal digits: SHA-256 of length field and header with zeros
-# there.
+# A header starts with these bytes, then 64 hexadecimal digits: the SHA-256 of length field and header, with
+# zeros in place of these digits.
 _DIGEST_PREFIX = f'{{"{METADATA_KEY}":{{"header_sha256":"'.encode()
 _DIGEST_START = 8 + len(_DIGEST_PREFIX)
 _DIGEST_DIGITS = 64
 
-# How logits become scores; `qora_vision.Prediction` says what each means.
+# How logits become scores; `qora_vision.Prediction` defines each.
 Scoring: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 
 _T = TypeVar("_T")
@@ -62,20 +62,20 @@ class NetworkDescription:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model file says about its model, beside the weights.
+    """The description of a model in its file: everything but the weights.
 
     Attributes
     ----------
     architecture
         Name of the model family, for example `"vivit"`.
     config, preprocessing, provenance
-        Objects that JSON can hold (names are strings, no NaN); tuples come back as lists. `preprocessing` is
-        None for a model that takes no pictures. `provenance` says where the weights come from: source,
+        Objects that JSON can hold (names are strings, no NaN); tuples are read back as lists. `preprocessing`
+        is None for a model that takes no pictures. `provenance` is the origin of the weights: source,
         revision, licence, the version that wrote the file.
     labels
         Names of the classes in the order of the logits, or None.
     quantization
-        `"q4"`, `"q8"`, `"f16"` or `"f32"`: what the large weights are stored as.
+        `"q4"`, `"q8"`, `"f16"` or `"f32"`: the type of the large weights.
     task
         One of `TASKS`: what users do with the model.
     scoring
@@ -98,7 +98,7 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array as it lies in the file: little-endian values of `dtype` in C order."""
+    """An array in the file: little-endian values of `dtype` in C order."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -119,12 +119,12 @@ class TensorInfo:
 
     @classmethod
     def of(cls, kind: str, shape: tuple[int, ...]) -> TensorInfo:
-        """Describe a tensor that is not written yet."""
+        """Describe a tensor that is not yet written."""
         return cls(kind, shape, sum(array.nbytes for array in stored_arrays("", kind, shape).values()))
 
 
 def stored_arrays(name: str, kind: str, shape: tuple[int, ...]) -> dict[str, StoredArray]:
-    """Return the arrays that a tensor is stored as: one, or values and scales of a quantised one."""
+    """Return the arrays in which a tensor is stored: one, or values and scales of a quantised tensor."""
     if kind not in KINDS:
         return {name: StoredArray(np.dtype("<f4" if kind == "f32" else "<f2"), shape)}
     groups = -(-math.prod(shape[1:]) // GROUP_SIZE)
@@ -136,7 +136,7 @@ def stored_arrays(name: str, kind: str, shape: tuple[int, ...]) -> dict[str, Sto
 
 @dataclass(frozen=True)
 class ParsedHeader:
-    """Everything that the header of a `.qora-vision` file says."""
+    """The contents of the header of a `.qora-vision` file."""
 
     version: int
     description: ModelDescription
@@ -157,19 +157,19 @@ def build_header(
     Parameters
     ----------
     description
-        What to say about the model.
+        Describes the model.
     stored
         Arrays in the order in which they follow the header.
     quantized
         Kind and logical shape of each quantised tensor.
     checksums
-        Checksum of each array of `stored`; all have the same length, so that the header's does not depend on
-        them.
+        Checksum of each array of `stored`. All have the same length, so the length of the header does not
+        depend on them.
 
     Raises
     ------
     ModelFileError
-        If the description holds something that JSON cannot.
+        If JSON cannot hold the description.
     """
     _check_description(description)
     kinds = {name: {"kind": info.kind, "shape": info.shape} for name, info in quantized.items()}
@@ -210,15 +210,15 @@ def build_header(
 
 
 def _needs_version_2(description: ModelDescription, parts: Sequence[str]) -> bool:
-    """Whether a reader of version 1 would take the model for something else."""
+    """Whether a reader of version 1 would misread the model."""
     usual = description.task == "classify" and description.scoring == "softmax"
     return bool(parts or description.networks) or description.preprocessing is None or not usual
 
 
 def _check_description(model: ModelDescription) -> None:
-    """Refuse what would come back different from what was given."""
+    """Refuse a description that would differ after it is written and read back."""
     if not isinstance(model.architecture, str) or not model.architecture:
-        raise ModelFileError("architecture must be a name")
+        raise ModelFileError(f"architecture must be a name, got {shown(model.architecture)}")
     if model.quantization not in QUANTIZATIONS:
         raise ModelFileError(
             f"quantization is {shown(model.quantization)}: expected one of {', '.join(QUANTIZATIONS)}"
@@ -233,7 +233,9 @@ def _check_description(model: ModelDescription) -> None:
         del objects["preprocessing"]
     for name, network in model.networks.items():
         if not name or "/" in name or f"{name}/" == PART_PREFIX:
-            raise ModelFileError(f"a network cannot have the name {name!r}")
+            raise ModelFileError(
+                f"a network cannot be named {name!r}: expected a name without '/', not 'part'"
+            )
         objects[f"config of {name}"] = network.config
     for what, value in objects.items():
         if not isinstance(value, dict):
@@ -248,7 +250,7 @@ def _check_description(model: ModelDescription) -> None:
 
 
 def _check_names(what: str, value: Any) -> None:
-    """JSON would turn the name 1 into "1" without a word."""
+    """Refuse names that are not strings: JSON would silently turn the name 1 into "1"."""
     if isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
@@ -280,13 +282,13 @@ def _header_digest(raw: bytes) -> bytes:
 
 
 def parse_model_header(buffer: mmap.mmap | bytes) -> ParsedHeader:
-    """Check the header of a whole file held in `buffer` and read everything that it says.
+    """Check and read the header of a whole file held in `buffer`.
 
     Raises
     ------
     ModelFileError
-        If it is no `.qora-vision` file, damaged, truncated or of a newer version; the message does not name
-        the file.
+        If it is not a `.qora-vision` file, damaged, truncated or of a newer version; the message does not
+        name the file.
     """
     try:
         header = parse_header(buffer)
@@ -309,7 +311,7 @@ def parse_model_header(buffer: mmap.mmap | bytes) -> ParsedHeader:
     if checksums.keys() != header.entries.keys():
         raise ModelFileError("checksums and tensors do not have the same names")
     if not all(isinstance(value, str) for value in checksums.values()):
-        raise ModelFileError("the header's checksums should be texts: crc32: and 8 digits")
+        raise ModelFileError("the header's checksums must be texts: 'crc32:' and 8 hexadecimal digits")
     stored_parts = {PART_PREFIX + name for name in parts}
     if missing := stored_parts - header.entries.keys():
         raise ModelFileError(f"missing parts: {listed(sorted(missing))}")
@@ -323,7 +325,7 @@ def _check_format(header: Header) -> int:
     if header.metadata.get("format") != FORMAT_NAME:
         raise ModelFileError(
             "this is an ordinary safetensors file, not a .qora-vision file (or its header is damaged); "
-            "convert a checkpoint first with `qora-vision convert`"
+            "convert the checkpoint with `qora-vision convert`"
         )
     text = _text(header.metadata, "format_version")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -342,7 +344,7 @@ def _check_format(header: Header) -> int:
 
 
 def _tensor_infos(entries: Mapping[str, Entry], quantized: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    """Join the two entries of each quantised tensor."""
+    """Describe each tensor; the two entries of a quantised tensor become one."""
     infos: dict[str, TensorInfo] = {}
     scales_names = {name + SCALES_SUFFIX for name in quantized}
     for name, entry in entries.items():
@@ -362,11 +364,11 @@ def _tensor_infos(entries: Mapping[str, Entry], quantized: Mapping[str, Any]) ->
 
 
 def _quantized_info(name: str, claim: Any, values: Entry, scales: Entry | None) -> TensorInfo:
-    """Check what the metadata claims about a quantised tensor against its two entries."""
+    """Compare the metadata of a quantised tensor with its two entries."""
     kind = claim.get("kind") if isinstance(claim, dict) else None
     shape = claim.get("shape") if isinstance(claim, dict) else None
     if scales is None or (kind, values.dtype, scales.dtype) not in _QUANTIZED_TYPES:
-        raise ModelFileError(f"the quantised tensor {shown(name)} is incomplete or of a wrong type")
+        raise ModelFileError(f"the quantised tensor {shown(name)} lacks an entry or has a wrong type")
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         raise ModelFileError(f"the quantised tensor {shown(name)} has a wrong shape")
     return TensorInfo(str(kind), tuple(shape), values.nbytes + scales.nbytes)
@@ -402,7 +404,7 @@ def _preprocessing(metadata: Mapping[str, str], version: int) -> dict[str, Any] 
 
 
 def _version_2_fields(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Read what version 2 says beyond version 1."""
+    """Read the fields that version 2 adds to version 1."""
     choices = {"task": TASKS, "scoring": get_args(Scoring)}
     for name, known in choices.items():
         if _text(metadata, name) not in known:

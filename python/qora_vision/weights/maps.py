@@ -1,4 +1,4 @@
-"""What a model says about checkpoints of other people: names of tensors, config, preparation of clips."""
+"""The type of a checkpoint map: how published checkpoints become a model's config, tensors and clips."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ClipProtocol:
     Attributes
     ----------
     sampling, stride
-        Fields of `video.Preprocessing`. They replace whatever the checkpoint says, since no processor of
-        Hugging Face chooses frames.
+        Fields of `video.Preprocessing`. They come from here in any case, since no processor of Hugging Face
+        chooses frames.
     processor
-        Replaces a missing preprocessor_config.json, and has the fields of one.
+        Replaces a missing preprocessor_config.json, and has its fields.
     resize_rule
-        Whose arithmetic `processor` resizes with. None: that of the processor class it names.
+        The arithmetic of resizing. None: that of the processor class that `processor` names.
     """
 
     sampling: Literal["uniform", "dense", "segments"]
@@ -50,9 +50,9 @@ class CheckpointMap(Generic[ConfigT]):
     Attributes
     ----------
     names
-        Name of a tensor or layer of the model -> where its values may come from. The first candidate that a
-        checkpoint has is taken. "{i}" stands for the number of a block. A layer's name stands for its
-        `weight` and its `bias`. Every tensor of the config's `tensor_specs()` must be here.
+        Name of a tensor or layer of the model -> candidates for its values in a checkpoint. The first
+        candidate that a checkpoint has is used. "{i}" stands for the number of a block. A layer's name stands
+        for its `weight` and its `bias`. Every tensor of the config's `tensor_specs()` must be here.
     read_config
         Makes the config from the fields of config.json and the number of classes: None where there is no
         classifier, and always a number if `encoder_prefix` is None. Fields that are missing take the defaults
@@ -62,13 +62,13 @@ class CheckpointMap(Generic[ConfigT]):
     protocol
         Returns how the authors prepare clips for a model of this config.
     original_fields
-        Returns the fields of config.json as the tensors of the authors' own checkpoint tell them, and None
-        for any other checkpoint. It raises `ValueError` where they cannot be told. None: the authors publish
-        no such checkpoints.
+        Derives the fields of config.json from the tensors of the authors' own checkpoint; returns None for
+        any other checkpoint, and raises `ValueError` if the tensors do not determine the fields. None: the
+        authors publish no such checkpoints.
     ignored
-        Regular expressions. A tensor whose whole name matches one of them is no fault, but is not read.
+        Regular expressions. A tensor whose whole name matches one of them is allowed, but not read.
     prefixes
-        Texts that may precede every name of a checkpoint and mean nothing.
+        Prefixes that every name of a checkpoint may have, and that are removed.
     check
         Raises `CheckpointError` if a checkpoint holds something that its network of this config computes, and
         computes otherwise. None: there is no such thing.

@@ -1,4 +1,4 @@
-"""Archives of `numpy.savez`: each member is an array after a header of its own."""
+"""Archives of `numpy.savez`: each member is a header and an array."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qora_vision.weights.zip_members import list_members, member_storage
 _DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "|u1": "U8"}
 # NumPy refuses headers of more than 10 000 characters.
 _MAX_HEADER = 1 << 14
-# What NumPy raises for headers that are wrong in one way or another: it parses them as Python's literals.
+# Exceptions that NumPy raises for wrong headers, which it parses as Python literals.
 _HEADER_ERRORS = (
     ValueError,
     TypeError,
@@ -33,12 +33,12 @@ _HEADER_ERRORS = (
 
 
 def read_npz_file(file: MappedFile) -> dict[str, StoredTensor]:
-    """Return the arrays of an archive by name; members may be stored or deflated, nothing is unpickled.
+    """Return the arrays of an archive by name. Members may be stored or deflated; nothing is unpickled.
 
     Raises
     ------
     CheckpointError
-        If the file is no such archive, damaged, or has an array that is none of numbers.
+        If the file is not such an archive, is damaged, or has an array that does not hold numbers.
     """
     members = list_members(file)
     arrays = {name: member for name, member in members.items() if name.endswith(".npy")}
@@ -64,7 +64,7 @@ def read_npz_file(file: MappedFile) -> dict[str, StoredTensor]:
         tensor = StoredTensor(storage, _DTYPES[dtype.str], shape, strides, begin // dtype.itemsize)
         if begin % dtype.itemsize or storage.nbytes != begin + tensor.nbytes:
             raise CheckpointError(
-                f"{shown(name)} has {storage.nbytes - begin} bytes, not those of "
+                f"{shown(name)} has {storage.nbytes - begin} bytes, which do not make an array of "
                 f"{_shown_type(dtype)} {shown(shape)}"
             )
         tensors[name.removesuffix(".npy")] = tensor

@@ -22,7 +22,7 @@ METADATA_KEY = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
 
-# Types that NumPy can hold; bfloat16 is carried as its bits.
+# Types that NumPy can hold; bfloat16 is held as its bits.
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -46,7 +46,7 @@ class ContainerError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its type's name, shape, and where its bytes lie in the file."""
+    """One tensor: the name of its type, its shape, and the position and number of its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class Header:
 
 
 def parse_json(text: bytes) -> Any:
-    """Parse strict JSON: UTF-8, no name twice in an object, no NaN or infinity.
+    """Parse strict JSON: UTF-8, no duplicate name in an object, no NaN or infinity.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def parse_header(buffer: mmap.mmap | bytes) -> Header:
     Raises
     ------
     ContainerError
-        If this is no safetensors file, or a damaged or truncated one.
+        If this is not a safetensors file, or a damaged or truncated one.
     """
     size = len(buffer)
     if size < 10:
@@ -98,11 +98,11 @@ def parse_header(buffer: mmap.mmap | bytes) -> Header:
         raise ContainerError("this is a PyTorch checkpoint, not a safetensors file")
     length = int.from_bytes(start[:8], "little")
     if start[8:9] != b"{" or length > MAX_HEADER_BYTES:
-        raise ContainerError(
-            "it does not start as a safetensors file does (another kind of file, or damaged)"
-        )
+        raise ContainerError("it does not start like a safetensors file (another kind of file, or damaged)")
     if length > size - 8:
-        raise ContainerError(f"the header should have {length} bytes but only {size - 8} follow (truncated?)")
+        raise ContainerError(
+            f"its header should have {length} bytes, but only {size - 8} follow (truncated?)"
+        )
     raw = bytes(buffer[: 8 + length])
     try:
         fields = parse_json(raw[8:])
@@ -137,7 +137,7 @@ def _entry(name: str, value: Any, base: int) -> Entry:
 
 
 def _check_layout(entries: dict[str, Entry], begin: int, size: int) -> None:
-    """Tensors must cover the bytes from `begin` to `size` exactly once."""
+    """Check that the tensors cover the bytes from `begin` to `size` exactly once."""
     position = begin
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
         if entry.offset != position or entry.nbytes < 0:
@@ -160,7 +160,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{shown(text)} is more than a number can hold")
+        raise ValueError(f"the number {shown(text)} is too large for float64")
     return value
 
 

@@ -1,8 +1,8 @@
-"""Where a tensor of ours comes from in a checkpoint: one of theirs, a part of one, or several folded.
+"""Sources of a model's tensor in a checkpoint: a whole tensor, a part of one, or several combined.
 
-In a name map a plain string stands for a tensor (or, without its last part, a layer) of that name. The other
-patterns undo what a checkpoint does differently, so that models need not know of it. All are lazy: shapes
-come from headers, values are read when they are asked for.
+In a name map a plain string stands for the tensor of that name or, without ".weight" and ".bias", for a
+layer. The other patterns convert what a checkpoint stores in another form, so that models need not know it.
+All are lazy: shapes come from headers, and values are read on request.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from qora_vision.weights.flax_layouts import FlaxLayer
 
 
 class Source(Protocol):
-    """One tensor of ours, found."""
+    """The source of one tensor of the model."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Tensors of the checkpoint that it is made of."""
+        """Tensors of the checkpoint that it reads."""
 
     def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
         """Return its shape without reading values."""
@@ -55,7 +55,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Rows:
-    """One of `count` equal shares of a tensor's first axis: of a fused QKV layer, Q is number 0 of 3."""
+    """One of `count` equal parts of a tensor's first axis: in a fused QKV layer, Q is number 0 of 3."""
 
     layer: str
     index: int
@@ -67,11 +67,11 @@ class Rows:
         return (self.layer,)
 
     def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `Source`; raises `CheckpointError` if there are no equal shares."""
+        """See `Source`; raises `CheckpointError` if the axis does not divide."""
         rows, *rest = checkpoint.shape(self.layer) or (0,)
         if not rows or rows % self.count:
             raise CheckpointError(
-                f"tensor {shown(self.layer)} has {rows} rows, which cannot be cut into "
+                f"tensor {shown(self.layer)} has {rows} rows, which do not divide into "
                 f"{self.count} equal parts"
             )
         return rows // self.count, *rest
@@ -84,7 +84,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A layer whose outputs are then multiplied by `gamma`, one factor a channel: diag(gamma) W, gamma b."""
+    """A layer whose outputs are multiplied by `gamma`, a factor for each channel: diag(gamma) W, gamma b."""
 
     layer: str
     gamma: str
@@ -99,8 +99,8 @@ class Scaled:
         shape = checkpoint.shape(self.layer)
         if checkpoint.shape(self.gamma) != shape[:1]:
             raise CheckpointError(
-                f"tensor {shown(self.gamma)} is {checkpoint.shape(self.gamma)}: it does not fit "
-                f"{shown(self.layer)}, which is {shape}"
+                f"tensor {shown(self.gamma)} has shape {checkpoint.shape(self.gamma)}, which does not match "
+                f"{shown(self.layer)} of shape {shape}"
             )
         return shape
 
@@ -129,8 +129,8 @@ class Folded:
         outer, inner = (checkpoint.shape(name) for name in self.names[:2])
         if len(outer) != 2 or outer[1:] != inner[:1]:
             raise CheckpointError(
-                f"tensor {shown(self.names[0])} is {outer}, which does not follow on "
-                f"{shown(self.names[1])}, {inner}"
+                f"tensor {shown(self.names[0])} of shape {outer} cannot follow "
+                f"{shown(self.names[1])} of shape {inner}"
             )
         return outer[:1] + inner[1:]
 
@@ -144,7 +144,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a linear layer with a bias makes of a constant, a tensor of one row: W x + b."""
+    """The output of a linear layer with a bias for a constant input, a tensor of one row: W x + b."""
 
     layer: str
     constant: str
@@ -155,12 +155,12 @@ class Applied:
         return f"{self.layer}.weight", self.constant, f"{self.layer}.bias"
 
     def shape(self, checkpoint: Checkpoint) -> tuple[int, ...]:
-        """See `Source`; raises `CheckpointError` if the layer does not take the constant."""
+        """See `Source`; raises `CheckpointError` if the constant is no input of the layer."""
         weight, constant = (checkpoint.shape(name) for name in self.names[:2])
         if len(weight) != 2 or math.prod(constant) != weight[1]:
             raise CheckpointError(
-                f"tensor {shown(self.names[0])} is {weight}, which does not take "
-                f"{shown(self.constant)}, {constant}"
+                f"tensor {shown(self.names[0])} of shape {weight} cannot be applied to "
+                f"{shown(self.constant)} of shape {constant}"
             )
         return weight[:1]
 
@@ -185,7 +185,7 @@ def source_of(pattern: SourcePattern, index: str, part: str) -> Source:
     index
         Number of the block, empty outside of blocks.
     part
-        "weight" or "bias" where the pattern names a layer; empty where it names a tensor whole.
+        "weight" or "bias" if the pattern names a layer; empty if it names a tensor.
     """
 
     def name(layer: str) -> str:

@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint where they lie: in a mapped file, read when asked for and let go of afterwards."""
+"""Tensors of a checkpoint in a mapped file: read on request, and released afterwards."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from qora_vision.weights.safetensors_file import DTYPES
 
 
 class Storage:
-    """A run of bytes in a mapped file that one or several tensors share.
+    """A block of bytes in a mapped file that one or several tensors share.
 
     Parameters
     ----------
     file, offset, stored_nbytes
-        Where the bytes are, as stored.
+        Position and number of the bytes, as stored.
     nbytes
-        How many bytes they are when unpacked; differs from `stored_nbytes` only if `deflated`.
+        Number of unpacked bytes; differs from `stored_nbytes` only if `deflated`.
     crc32
-        CRC-32 of the unpacked bytes, checked when they are first used; None if there is none.
+        CRC-32 of the unpacked bytes, checked at first use; None if there is none.
     deflated
         Whether the bytes are compressed (raw DEFLATE).
 
@@ -49,25 +49,28 @@ class Storage:
         if offset < 0 or stored_nbytes < 0 or offset + stored_nbytes > file.size:
             raise CheckpointError("data is expected beyond the end of the file (truncated?)")
         if not deflated and stored_nbytes != nbytes:
-            raise CheckpointError("the sizes of a part of the file contradict each other")
+            raise CheckpointError(
+                f"an uncompressed part has {stored_nbytes} stored and {nbytes} unpacked bytes: expected "
+                "equal sizes (damaged?)"
+            )
         self.file = file
         self.nbytes = nbytes
         self._offset = offset
         self._stored_nbytes = stored_nbytes
         self._crc32 = crc32
         self._deflated = deflated
-        # Unpacked bytes stay until each tensor that lies here has been let go of.
+        # Unpacked bytes stay until each tensor in this storage has been released.
         self._unpacked: npt.NDArray[np.uint8] | None = None
         self._users = 0
         self._released: set[int] = set()
 
     def add_user(self) -> int:
-        """Note that one more tensor lies here; return a number for `release`."""
+        """Register one more tensor in this storage; return its number for `release`."""
         self._users += 1
         return self._users
 
     def start(self, most: int) -> bytes:
-        """Return the first bytes, at most `most`, without looking at the rest or the checksum.
+        """Return the first bytes, at most `most`, without reading the rest or the checksum.
 
         Raises
         ------
@@ -94,13 +97,13 @@ class Storage:
             data = np.frombuffer(_inflate(data.data, self.nbytes), np.uint8)
         if self._crc32 is not None and zlib.crc32(data.data) != self._crc32:
             raise CheckpointError("its data is damaged (the checksum differs): download it again")
-        self._crc32 = None  # Checked once; the mapping cannot change under us by our own hand.
+        self._crc32 = None  # Checked once: this process does not write to the mapping.
         if self._deflated:
             self._unpacked = data
         return data
 
     def release(self, user: int = 0) -> None:
-        """Let go of the memory that holds these bytes, or note that one of several tensors needs none."""
+        """Release the pages of these bytes; with the last of several tensors, also the unpacked copy."""
         self._released.add(user)
         if len(self._released) >= self._users:
             self._unpacked = None
@@ -114,13 +117,13 @@ class StoredTensor:
     Parameters
     ----------
     storage
-        Where its values are.
+        Holds its values.
     dtype
-        Name of the stored type as safetensors spells it, for example `"F32"` or `"BF16"`.
+        Name of the stored type in safetensors, for example `"F32"` or `"BF16"`.
     shape
         Its shape.
     strides
-        Steps between neighbours, in values, one a dimension; None for C order.
+        Steps between neighbours, in values, one for each dimension; None for C order.
     offset
         Position of its first value in the storage, in values.
     """
@@ -146,7 +149,7 @@ class StoredTensor:
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     def release(self) -> None:
-        """Let go of the memory pages that hold the values."""
+        """Release the memory pages that hold the values."""
         self.storage.release(self._user)
 
     def read(self) -> npt.NDArray[Any]:
@@ -155,7 +158,7 @@ class StoredTensor:
         Raises
         ------
         CheckpointError
-            If the type is one that NumPy lacks, or the data is damaged or does not hold such a tensor.
+            If NumPy lacks the type, or the data is damaged or too short for such a tensor.
         """
         if self.dtype not in DTYPES:
             raise CheckpointError(
@@ -174,12 +177,12 @@ class StoredTensor:
         return values
 
     def check_bounds(self) -> None:
-        """Make sure that every value lies inside the storage, without reading any.
+        """Check that every value lies inside the storage, without reading any.
 
         Raises
         ------
         CheckpointError
-            If one does not.
+            If a value lies outside.
         """
         if 0 in self.shape:
             return
@@ -201,7 +204,7 @@ class StoredTensor:
         self.check_bounds()
         count, available = math.prod(self.shape), self._available()
         if count > available:
-            # A few bytes could stand for a tensor of any size.
+            # With strides of 0, a few bytes could describe a tensor of any size.
             raise CheckpointError("it repeats its values (an expanded tensor): save it with .contiguous()")
         values = self.storage.load()[: available * dtype.itemsize].view(dtype)[self._offset :]
         strides = self._strides_in_values()
@@ -214,12 +217,12 @@ class StoredTensor:
 
 
 class PiecewiseTensor(StoredTensor):
-    """A tensor that is stored as several flat ones, one after the other.
+    """A tensor that is stored in several flat pieces.
 
     Parameters
     ----------
     parts
-        The pieces in order, at least one, all of one type.
+        The pieces in order, at least one, all of the same type.
     shape
         Shape of the whole.
     """
@@ -229,12 +232,12 @@ class PiecewiseTensor(StoredTensor):
         self._parts = tuple(parts)
 
     def release(self) -> None:
-        """Let go of the memory pages that hold the pieces."""
+        """Release the memory pages that hold the pieces."""
         for part in self._parts:
             part.release()
 
     def read(self) -> npt.NDArray[Any]:
-        """Return the values, put together in memory; raises like `StoredTensor.read`."""
+        """Return the values, concatenated in memory; raises like `StoredTensor.read`."""
         return np.concatenate([part.read().ravel() for part in self._parts]).reshape(self.shape)
 
 
@@ -251,7 +254,7 @@ def _unpack(data: memoryview, most: int) -> bytes:
 
 
 def _inflate(data: memoryview, nbytes: int) -> bytes:
-    unpacked = _unpack(data, nbytes + 1)  # One more than allowed, so that an excess shows.
+    unpacked = _unpack(data, nbytes + 1)  # One byte more than allowed, to detect an excess.
     if len(unpacked) != nbytes:
-        raise CheckpointError(f"its compressed data does not unpack to the {nbytes} bytes promised")
+        raise CheckpointError(f"its compressed data does not unpack to the stated {nbytes} bytes: damaged")
     return unpacked

@@ -13,8 +13,8 @@ from qora_vision.weights.stored_tensor import Storage, StoredTensor
 from qora_vision.weights.torch_pickle import Dropped, StorageRecord, TensorRecord, load_pickle
 from qora_vision.weights.zip_members import check_unpacked_size, list_members, member_storage
 
-# Where training scripts put the weights among other things, in the order in which they are looked for.
-# Averages of the weights over training ("ema") only where there are no others: so do those who publish them.
+# Names under which training scripts save the state dict, in the order in which they are tried. Averages of
+# the weights over training ("ema") come last: they are used only if there are no others, as the authors do.
 WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -27,7 +27,7 @@ WRAPPERS = (
 )
 
 _MAX_DEPTH = 8
-# A compressed pickle may have this many bytes whatever it is compressed to.
+# A pickle may unpack to this many bytes beyond the limit that its compressed size sets.
 _MAX_SMALL_PICKLE = 1 << 16
 _MAX_BYTE_ORDER = 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,7 +43,7 @@ def read_torch_file(file: MappedFile) -> dict[str, StoredTensor]:
     Raises
     ------
     CheckpointError
-        If the file is no such file, damaged, or its pickle holds anything but a state dict of tensors.
+        If it is not a file of `torch.save`, damaged, or its pickle does not hold a state dict of tensors.
     """
     if file.buffer[:4] == b"PK\x03\x04":
         value, storages = _read_zip(file)
@@ -59,7 +59,7 @@ def _stored_tensor(name: str, record: TensorRecord, storages: Mapping[str, Stora
         raise CheckpointError(f"the data of tensor {shown(name)} is missing in the file")
     if storage.nbytes != source.numel * DTYPES[source.dtype].itemsize:
         raise CheckpointError(
-            f"tensor {shown(name)} has {storage.nbytes} bytes of data, not {source.numel} values"
+            f"tensor {shown(name)} has {storage.nbytes} bytes of data, which are not {source.numel} values"
         )
     tensor = StoredTensor(storage, source.dtype, record.shape, record.strides, record.offset)
     try:
@@ -75,7 +75,7 @@ def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
             what = listed([value.name]) if isinstance(value, Dropped) else type(value).__name__
             raise CheckpointError(
                 f"it holds a {what} where a dict of tensors was expected; nothing was executed. If you trust "
-                "the file, load it with PyTorch and save the state dict alone, best as safetensors"
+                "the file, load it with PyTorch and save the state dict alone, preferably as safetensors"
             )
         inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), dict)), None)
         if inner is None:
@@ -87,7 +87,7 @@ def _find_state_dict(value: Any) -> dict[str, TensorRecord]:
     for name, item in value.items():
         if isinstance(item, Dropped) and item.of_tensor:
             raise CheckpointError(
-                f"tensor {shown(name)} is made by {listed([item.name])}, which is not supported: nothing was "
+                f"tensor {shown(name)} needs {listed([item.name])}, which is not supported: nothing was "
                 "executed. If you trust the file, load it with PyTorch and save plain tensors"
             )
     if not tensors:
@@ -123,7 +123,7 @@ def _read_zip(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
 
 
 def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
-    """Read the pickles (magic number, version, machine, value, keys) and locate each storage behind them."""
+    """Read the pickles (magic number, version, machine, value, keys), and locate the storages after them."""
     magic, position = load_pickle(file.buffer)
     if magic != _LEGACY_MAGIC:
         raise CheckpointError("it is a pickle, but not one of torch.save")
@@ -142,7 +142,7 @@ def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
     for key in keys:
         record = records.get(key) if isinstance(key, str) else None
         if record is None:
-            raise CheckpointError(f"it holds data under {shown(key)} that nothing refers to: damaged?")
+            raise CheckpointError(f"it holds data under {shown(key)} that no tensor refers to: damaged?")
         numel = int.from_bytes(file.buffer[position : position + 8], "little")
         if numel != record.numel:
             raise CheckpointError(f"a storage has {numel} values, not {record.numel} (damaged or truncated)")
@@ -153,7 +153,7 @@ def _read_legacy(file: MappedFile) -> tuple[Any, Mapping[str, Storage]]:
 
 
 def _storage_records(value: Any) -> dict[str, StorageRecord]:
-    """Collect every storage that a value refers to, however it is nested."""
+    """Collect every storage that a value refers to, at any depth."""
     records: dict[str, StorageRecord] = {}
     seen: set[int] = set()
     waiting = [value]

@@ -1,10 +1,10 @@
 """A pickle reader that can build state dicts of tensors and nothing else.
 
-A general unpickler calls whatever a file tells it to. This one is a machine of its own for the few
-instructions that `torch.save` writes; the only names it knows are those in `_GLOBALS`, and "calling" one of
-them makes a plain record. Any other name stands for itself, and whatever is made with it is a placeholder,
-which is an error only where a tensor is expected. Nothing is ever imported or executed, every instruction
-takes time and memory bounded by the file's size, and any other instruction is refused.
+A general unpickler calls any function that a file names. This reader is an interpreter of its own for the few
+instructions that `torch.save` writes, and refuses all others. It knows only the names in `_GLOBALS`;
+"calling" one of them makes a plain record. Any other name, and any object made with it, becomes a placeholder
+(`Dropped`), which is an error only where a tensor is expected. Nothing is ever imported or executed. The
+file's size bounds the time and memory of every instruction.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from qora_vision.errors import CheckpointError, shown
 _MAX_DIMENSIONS = 32
 _MAX_NAME = 256
 _MAX_ARGUMENTS = 16
-# A training run's whole state takes some 100 000; each leaves at most some 130 bytes in memory.
+# The complete state of a training run has about 100 000. Each leaves at most about 130 bytes in memory.
 _MAX_INSTRUCTIONS = 4_000_000
 
 
 @dataclass(frozen=True)
 class StorageType:
-    """A typed storage class of PyTorch; `dtype` as safetensors spells it."""
+    """A typed storage class of PyTorch; `dtype` is its name in safetensors."""
 
     dtype: str
 
@@ -55,9 +55,9 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Something beside the weights, such as the arguments of a training run: its contents are let go.
+    """A placeholder for an object that is not a weight, such as the arguments of a training run.
 
-    `name` is what made it; `of_tensor` says whether that was given a tensor's data.
+    `name` is the class or function that made it; `of_tensor` says whether it was given a tensor's data.
     """
 
     name: str
@@ -109,7 +109,7 @@ def load_pickle(data: bytes | mmap.mmap, start: int = 0) -> tuple[Any, int]:
 
 
 class _Machine:
-    """The state of a run: a stack, the marks in it, and what was memorised."""
+    """The state of the interpreter: a stack, the marks in it, and the memo."""
 
     def __init__(self, data: bytes | mmap.mmap, start: int) -> None:
         self.data = data
@@ -185,7 +185,7 @@ class _Machine:
         if isinstance(target, Dropped):
             return
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Names and numbers only: hashing a nested tuple can take for ever.
+            # Strings and integers only: hashing a nested tuple can take unlimited time.
             if isinstance(key, (str, int)):
                 target[key] = value
             elif isinstance(value, TensorRecord):
@@ -210,13 +210,13 @@ class _Machine:
             self.push(arguments[0])
 
     def build(self) -> None:
-        """Drop the attributes of an OrderedDict (version numbers of modules), or of what is dropped."""
+        """Drop the attributes of an OrderedDict (version numbers of modules) or of a placeholder."""
         self.stack.pop()
         if not isinstance(self.stack[-1], Dropped):
             self.top(OrderedDict)
 
     def make(self) -> None:
-        """Make an object without calling its initialiser: one that is dropped anyway."""
+        """Make an object without calling its initialiser: allowed for placeholders only."""
         if not isinstance(self.stack[-2], Dropped):
             raise CheckpointError("its pickle makes an object that is not a tensor")
         self.call()
@@ -224,7 +224,7 @@ class _Machine:
 
 def _has_data(arguments: tuple[Any, ...]) -> bool:
     """Whether a call is given a tensor or its storage, itself or in a tuple or list of its arguments."""
-    # A bounded part of them: many calls can share one list.
+    # Only a bounded part: many calls can share one long list.
     arguments = arguments[:_MAX_ARGUMENTS]
     inner = [item for part in arguments if isinstance(part, tuple | list) for item in part[:_MAX_ARGUMENTS]]
     return any(
@@ -248,7 +248,7 @@ def _tensor_record(arguments: tuple[Any, ...]) -> TensorRecord | Dropped:
 
 
 def _storage_record(identifier: Any) -> StorageRecord | Dropped:
-    """Check the word "storage", type, key, device, number of values and, in old files, a view of it."""
+    """Check the word "storage", type, key, device, number of values and, in old files, a view."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise CheckpointError("its pickle refers to an outside object that is not a storage")
     kind, key, numel = identifier[1], identifier[2], identifier[4]
@@ -258,7 +258,7 @@ def _storage_record(identifier: Any) -> StorageRecord | Dropped:
         raise CheckpointError("its pickle has a damaged reference to a storage")
     if len(identifier) == 6 and identifier[5] is not None:
         raise CheckpointError(
-            "it holds views of storages (a very old PyTorch): save it again with a newer one"
+            "it holds views of storages, as a very old PyTorch saved them: save it again with a newer one"
         )
     return StorageRecord(key, kind.dtype, numel)
 

@@ -1,4 +1,4 @@
-"""Members of a zip archive as runs of bytes in a mapped file."""
+"""Members of a zip archive as blocks of bytes in a mapped file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from qora_vision.errors import CheckpointError, listed, reason, shown
 from qora_vision.files.mapped import MappedFile
 from qora_vision.weights.stored_tensor import Storage
 
-# DEFLATE makes a thousand bytes of one, but not of weights: those shrink by a tenth, zeros aside.
+# DEFLATE can expand one byte to a thousand. Weights, apart from zeros, shrink by only a tenth.
 _MAX_RATIO = 32
 _MAX_EXTRA = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
-# What the standard library raises for archives that are damaged in one way or another.
+# Exceptions that the standard library raises for damaged archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -35,8 +35,8 @@ def list_members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     CheckpointError
-        If the archive is damaged, two members have one name, or what they unpack to is out of all
-        proportion to the file.
+        If the archive is damaged, two members have the same name, or they would unpack to more than
+        `_MAX_RATIO` times the file's size plus 1 MiB.
     """
     try:
         with zipfile.ZipFile(file.path) as archive:
@@ -51,33 +51,33 @@ def list_members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
     unpacked, most = sum(member.file_size for member in members), _MAX_RATIO * file.size + _MAX_EXTRA
     if unpacked > most:
         raise CheckpointError(
-            f"its zip archive of {file.size} bytes would unpack to {unpacked}: at most {most} are accepted, "
-            "which no weights need; save it without compression if they are right"
+            f"its zip archive of {file.size} bytes would unpack to {unpacked} bytes: at most {most} are "
+            "accepted, far more than weights need; if the file is right, save it without compression"
         )
     return by_name
 
 
 def check_unpacked_size(member: zipfile.ZipInfo, extra: int) -> None:
-    """Raise `CheckpointError` if a member unpacks to more than 32 times what is stored, and `extra` bytes."""
+    """Raise `CheckpointError` if a member unpacks to more than 32 times its stored size plus `extra`."""
     if member.file_size > _MAX_RATIO * member.compress_size + extra:
         raise CheckpointError(
             f"its {listed([member.filename])} would unpack from {member.compress_size} bytes to "
-            f"{member.file_size}, which is too much to be true"
+            f"{member.file_size} bytes: at most {_MAX_RATIO * member.compress_size + extra} are accepted"
         )
 
 
 def member_storage(file: MappedFile, member: zipfile.ZipInfo) -> Storage:
-    """Locate the data of a member. A checksum of 0 means that PyTorch was told not to compute any.
+    """Locate the data of a member. A checksum of 0 means that PyTorch was told to compute none.
 
     Raises
     ------
     CheckpointError
-        If it is not where it should be, encrypted, or compressed by anything but DEFLATE.
+        If its header is not at its place, or it is encrypted or compressed by anything but DEFLATE.
     """
     start = member.header_offset
     header = bytes(file.buffer[start : start + _LOCAL_HEADER.size]) if start >= 0 else b""
     if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-        raise CheckpointError(f"the zip archive is damaged: no {shown(member.filename)} where it should be")
+        raise CheckpointError(f"the zip archive is damaged: no {shown(member.filename)} at its stated place")
     if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError(f"{shown(member.filename)} is encrypted or compressed in an unknown way")
     _, name_length, extra_length = _LOCAL_HEADER.unpack(header)

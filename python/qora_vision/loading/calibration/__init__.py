@@ -1,4 +1,4 @@
-"""Quantising with the help of a few clips: what comes into a layer decides how its weights are rounded."""
+"""Calibrated quantisation: the inputs of a layer on a few clips decide how its weights are rounded."""
 
 from qora_vision.loading.calibration.calibrated import calibrate
 

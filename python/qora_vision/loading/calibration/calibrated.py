@@ -1,4 +1,4 @@
-"""From a model with its weights as floats, and some clips, to the same model quantised for such clips."""
+"""Quantise a float model for inputs like those of the given clips."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from qora_vision.video import FrameSource, load_clips
 def calibrate(model: LoadedModel, clips: Sequence[FrameSource], options: LoadOptions) -> LoadedModel:
     """Quantise a model so that its layers' outputs on the given clips change little.
 
-    The model runs over each clip in float32, with the frames that it would classify, all layers being
-    observed; then each weight is rounded for the inputs that it was seen to get (`quantize_for_inputs`).
+    The model runs over each clip in float32, with the frames that it would classify, and the inputs of all
+    layers are recorded. Then each weight is rounded for the inputs of its layer (`quantize_for_inputs`).
 
     Parameters
     ----------
     model
-        Its weights are float32.
+        A model with float32 weights.
     clips
-        From `qora_vision.video.as_frames`; a handful is enough, but of the kind that the model is for.
+        From `qora_vision.video.as_frames`: a few, like those that the model will classify.
     options
-        Its precision is the one to quantise to, "q4" or "q8".
+        Its precision is the target, "q4" or "q8".
 
     Raises
     ------
@@ -40,16 +40,17 @@ def calibrate(model: LoadedModel, clips: Sequence[FrameSource], options: LoadOpt
     CheckpointError
         If a weight is too large for its stored form, or makes the network overflow.
     ValueError
-        If there is no clip, the weights to make are not quantised ones, or those of the model are already.
+        If there is no clip, the target is not q4 or q8, or the model is already quantised.
     """
     weights = options.checkpoint_weights
     if not options.is_quantised:
-        raise ValueError(f"calibrating decides how weights are quantised, to q4 or q8, but not to {weights}")
+        raise ValueError(f"calibration is for q4 and q8 weights, got {weights}: leave the clips out")
     if not clips:
-        raise ValueError("calibrating needs at least one clip")
+        raise ValueError("calibration needs at least one clip, got none")
     if model.file.quantization != "f32":
         raise ValueError(
-            f"calibrating needs the original weights, but these are {model.file.quantization} already"
+            f"calibration needs the original float weights, but these are already {model.file.quantization}: "
+            "calibrate when you convert the checkpoint"
         )
     grams = _observe(model, clips, options)
     tensors = _round(model, grams, options)

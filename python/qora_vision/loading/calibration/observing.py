@@ -1,4 +1,4 @@
-"""What comes into each linear layer while a model runs: an engine that looks on replaces the usual one."""
+"""An engine that records the inputs of each linear layer while a model runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from qora_vision.engine.tensors import Tensor
 
 
 class NamedTensors(Mapping[str, Tensor]):
-    """Tensors that can be asked for their names after they were handed out, as long as they live.
+    """Tensors that remember their names: `name_of` finds the name of a tensor object.
 
-    A model is given tensors by name, and gives them to its engine without. The engine sees the same objects.
+    A model reads tensors by name, and passes them to its engine without names. The engine gets the same
+    objects, so it can look up their names here.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -35,20 +36,20 @@ class NamedTensors(Mapping[str, Tensor]):
         return len(self._tensors)
 
     def name_of(self, tensor: Tensor) -> str | None:
-        """Return the name of a tensor that came from here, None for any other."""
+        """Return the name of a tensor that was read from here; None for any other."""
         reference, name = self._names.get(id(tensor), (None, None))
         return name if reference is not None and reference() is tensor else None
 
 
 class ObservingEngine(Engine):
-    """An engine in float32 that adds up x xᵀ over all inputs x of every linear layer that it runs.
+    """A float32 engine that sums x xᵀ over all inputs x of each linear layer that it runs.
 
     Parameters
     ----------
     tensors
-        Where the model that runs on this engine has its tensors from.
+        The tensors of the model that runs on this engine.
     threads
-        As of `Engine`.
+        As in `Engine`.
     """
 
     def __init__(self, tensors: NamedTensors, *, threads: int | None = None) -> None:
@@ -59,7 +60,7 @@ class ObservingEngine(Engine):
         self._identities: dict[int, PackedLinear] = {}
 
     def pack(self, weights: Sequence[Tensor], biases: Sequence[FloatArray | None]) -> PackedLinear:
-        """Pack weights, and remember what they are called."""
+        """Pack weights, and remember their names."""
         packed = super().pack(weights, biases)
         names = (self._tensors.name_of(weight) for weight in weights)
         self._names[packed] = [name for name in names if name is not None]
@@ -82,7 +83,7 @@ class ObservingEngine(Engine):
         activation: Activation | None = None,
         residual: FloatArray | None = None,
     ) -> None:
-        """Observe, and do what an engine does."""
+        """Record x, and compute as `Engine` does."""
         self._observe(weight, x if norm is None else self._normed(x, norm))
         super().linear(x, weight, out, norm=norm, activation=activation, residual=residual)
 
@@ -97,7 +98,7 @@ class ObservingEngine(Engine):
         norm: Norm | None = None,
         residual: FloatArray | None = None,
     ) -> None:
-        """Observe both layers: here the hidden layer is stored whole."""
+        """Record the inputs of both layers; here the hidden layer is stored whole."""
         hidden = np.empty((len(x), fc1.out_features), np.float32)
         self.linear(x, fc1, hidden, norm=norm, activation=activation)
         self.linear(hidden, fc2, out, residual=residual)
@@ -111,7 +112,7 @@ class ObservingEngine(Engine):
         *,
         residual: FloatArray | None = None,
     ) -> None:
-        """Observe tubelets as rows, in the order of the weight's values: channel, frame, row, column."""
+        """Record tubelets as rows, in the order of the weight's values: channel, frame, row, column."""
         frames, channels, height, width = clip.shape
         t, h, w = (size // step for size, step in zip((frames, height, width), tubelet, strict=True))
         (dt, dh, dw) = tubelet
@@ -120,7 +121,7 @@ class ObservingEngine(Engine):
         super().tubelet_embed(clip, tubelet, weight, out, residual=residual)
 
     def _normed(self, x: ActivationArray, norm: Norm) -> FloatArray:
-        """Return norm(x), from a layer that changes nothing else: any norm, as it is computed."""
+        """Return norm(x) for any norm, computed by a linear layer with the identity as its weight."""
         features = x.shape[-1]
         if features not in self._identities:
             self._identities[features] = super().pack([np.eye(features, dtype=np.float32)], [None])

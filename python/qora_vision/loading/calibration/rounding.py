@@ -1,4 +1,4 @@
-"""Rounding a weight so that the errors of its values cancel on the inputs that it really gets.
+"""Rounding a weight so that the errors of its values cancel in the outputs, on given inputs.
 
 GPTQ: Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", section 3, which is optimal brain surgeon (Hassibi & Stork 1993) for one value after the other.
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from qora_vision.engine.ops import quantize
 from qora_vision.engine.tensors import GROUP_SIZE, QuantizedTensor
 
-# Of the mean of the Gram matrix' diagonal, added to the diagonal: what the clips did not show is not trusted.
+# Damping: this share of the mean diagonal of the Gram matrix is added to the diagonal, because a few clips do
+# not represent all inputs.
 DAMPING = 0.05
 LIMITS = {"q4": (-8, 7), "q8": (-127, 127)}
 
@@ -28,9 +29,9 @@ def quantize_for_inputs(
 ) -> QuantizedTensor:
     """Quantise a weight so that its layer's outputs, not its values, change little.
 
-    Columns are rounded one after the other. What the rounding of one does to the outputs is made up for by
-    those that follow, as far as the inputs correlate. Each group of 32 takes its scales, by the search of
-    `quantize`, from what its columns have become when their turn comes.
+    Columns are rounded one after the other. The following columns compensate the error of each, as far as the
+    inputs correlate. The search of `quantize` chooses the scales of a group of 32 columns from their values
+    at the time that the group is rounded.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def quantize_for_inputs(
     Returns
     -------
     QuantizedTensor
-        The one of two, this and what `quantize` gives, that changes the outputs less on these inputs.
+        This result or that of `quantize`, whichever changes the outputs less on these inputs.
 
     Raises
     ------
@@ -74,11 +75,11 @@ def output_error(matrix: FloatArray, tensor: QuantizedTensor, gram: NDArray[Any]
 
 
 def _round_columns(matrix: FloatArray, gram: NDArray[Any], kind: str, threads: int) -> QuantizedTensor:
-    """Round a matrix (out, in) column by column, each error being spread over the columns that follow."""
+    """Round a matrix (out, in) column by column, and spread each error over the columns that follow."""
     low, high = LIMITS[kind]
     rows, columns = matrix.shape
     spread = _spreading(gram)
-    rest = np.ascontiguousarray(matrix.T)  # (in, out): a column lies together, and changes until its turn
+    rest = np.ascontiguousarray(matrix.T)  # (in, out), so that each column is contiguous
     groups = -(-columns // GROUP_SIZE)
     q = np.zeros((groups * GROUP_SIZE, rows), np.int8)
     scales = np.zeros((rows, groups), np.float16)
@@ -106,13 +107,13 @@ def _spreading(gram: NDArray[Any]) -> FloatArray:
     damped = gram.astype(np.float64)
     diagonal = np.einsum("ii->i", damped)
     diagonal += DAMPING * diagonal.mean()
-    diagonal[diagonal == 0] = 1.0  # no input at all: any rounding will do
+    diagonal[diagonal == 0] = 1.0  # the input is always zero: any rounding is right
     backwards = np.linalg.cholesky(damped[::-1, ::-1])
     return _invert_upper(np.asarray(backwards[::-1, ::-1], np.float64)).astype(np.float32)
 
 
 def _invert_upper(matrix: Doubles) -> Doubles:
-    """Return the inverse of an upper triangular matrix, by halves: a sixth of the work of a general one."""
+    """Return the inverse of an upper triangular matrix, recursively: a sixth of the work of a general one."""
     size = len(matrix)
     if size <= 128:
         return np.triu(np.linalg.inv(matrix))

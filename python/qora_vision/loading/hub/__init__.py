@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub and of URLs: how they are named, downloaded, and kept in converted form."""
+"""Models of the Hugging Face hub and of URLs: names, downloads, and the cache of converted models."""
 
 from __future__ import annotations
 

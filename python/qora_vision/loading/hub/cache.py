@@ -29,14 +29,14 @@ class CachedModel:
 
 
 class ModelCache:
-    """A directory `models/OWNER--NAME/COMMIT-PRECISION.qora-vision` with the commits of revisions beside.
+    """A directory of files `models/OWNER--NAME/COMMIT-PRECISION.qora-vision`, and the commits of revisions.
 
-    What came from an address has its host as owner, its path as name, and its `Url.key` as commit.
+    For a model from an address, OWNER is the host, NAME the path, and COMMIT the `Url.key`.
 
     Parameters
     ----------
     directory
-        None: what `QORA_VISION_CACHE` says, or the user's cache directory of this system.
+        None: `QORA_VISION_CACHE`, or the user's cache directory of this system.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -44,22 +44,22 @@ class ModelCache:
         self._models = self.directory / "models"
 
     def file_of(self, reference: Reference, commit: str, precision: str) -> Path:
-        """Return where the file of a commit and precision is, or would be."""
+        """Return the path for the file of a commit and precision, whether it exists or not."""
         return self._folder(reference.repository) / f"{commit}-{precision}{SUFFIX}"
 
     def downloads_of(self, reference: Reference, commit: str) -> Path:
-        """Return the folder of what was fetched from an address; it goes when the model is cleared."""
+        """Return the folder of downloads from an address; `clear` removes it with the model."""
         return self._folder(reference.repository) / "downloads" / commit
 
     def commit_of(self, reference: Reference) -> str | None:
-        """Return the commit that a revision stood for when it was last used."""
+        """Return the commit of a revision at its last use; None if it is unknown."""
         try:
             return self._revision_file(reference).read_text("ascii").strip() or None
         except (OSError, UnicodeDecodeError):
             return None
 
     def remember(self, reference: Reference, commit: str) -> None:
-        """Note which commit a revision stands for."""
+        """Store the commit of a revision."""
         if self.commit_of(reference) == commit:
             return
         path = self._revision_file(reference)
@@ -97,7 +97,7 @@ class ModelCache:
         Raises
         ------
         FileNotFoundError
-            If `repository` is given and nothing of it is here, neither converted nor downloaded.
+            If `repository` is given and the cache has no converted or downloaded file of it.
         OSError
             If a file cannot be removed.
         """

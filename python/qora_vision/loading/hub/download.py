@@ -1,4 +1,4 @@
-"""Download a checkpoint from the Hugging Face hub: only the files that are needed, all of them checked.
+"""Download a checkpoint from the Hugging Face hub: only the necessary files, each of them checked.
 
 Transfer, retries, authentication and the cache of downloads are huggingface_hub's own; its environment
 variables apply (`HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`).
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository: its size in bytes and what its content must hash to."""
+    """A file of a repository: its size in bytes and the hash of its content."""
 
     size: int | None
     sha256: str | None
@@ -36,7 +36,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a revision stands for, and the files it has (none where only the local copy could be asked)."""
+    """The commit of a revision, and its files (empty if the hub was unreachable and a local copy is used)."""
 
     reference: Reference
     commit: str
@@ -45,17 +45,16 @@ class Listing:
 
 
 def find_listing(reference: Reference, known_commit: str | None = None) -> Listing:
-    """Ask the hub what a reference stands for.
+    """Ask the hub for the commit and the files of a reference.
 
-    Where the hub cannot be reached (offline, or it answers with an error of its own), the newest local copy
-    of the revision stands in.
+    If the hub cannot be reached (offline, or it fails), the newest local copy of the revision is used.
 
     Parameters
     ----------
     reference
-        What to look for.
+        The model and revision.
     known_commit
-        Commit that the revision stood for when it was last seen, if that is known.
+        The commit of the revision at its last use, if known.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def find_listing(reference: Reference, known_commit: str | None = None) -> Listi
     """
     import huggingface_hub
 
-    with _explained(reference):
+    with _explain_errors(reference):
         try:
             info = huggingface_hub.HfApi().model_info(
                 reference.repository, revision=reference.revision, files_metadata=True, timeout=15
@@ -94,7 +93,7 @@ def download(
     Parameters
     ----------
     listing
-        Of `find_listing`.
+        From `find_listing`.
     wanted
         Names of files to fetch where the repository has them.
     weights
@@ -106,7 +105,7 @@ def download(
     Raises
     ------
     DownloadError
-        If the repository has no such files, or they cannot be fetched whole. Nothing damaged is kept.
+        If the repository has no such files, or they cannot be downloaded completely. Nothing damaged is kept.
     """
     reference = listing.reference
     if not listing.files:
@@ -135,7 +134,7 @@ def _fetch(listing: Listing, names: Collection[str], progress: Progress | None) 
     total = sum(listing.files[name].size or 0 for name in names)
     done = 0
     path = Path()
-    with _explained(listing.reference):
+    with _explain_errors(listing.reference):
         for name in names:
             path = Path(
                 huggingface_hub.hf_hub_download(
@@ -160,7 +159,7 @@ def _shards_of(index: Path) -> list[str]:
 
 
 def _local_copy(listing: Listing, weights: Collection[str]) -> Path:
-    """Return the directory of what was downloaded before, if that is a whole checkpoint."""
+    """Return the directory of an earlier download, if it is a complete checkpoint."""
     import huggingface_hub
 
     repository = listing.reference.repository
@@ -172,12 +171,12 @@ def _local_copy(listing: Listing, weights: Collection[str]) -> Path:
         if chosen and all((directory / name).exists() for name in needed):
             return directory
     raise DownloadError(
-        f"{listing.reference}: the hub is out of reach and the local copy is not whole; connect and try again"
+        f"{listing.reference}: the hub is unreachable and the local copy is incomplete; connect and try again"
     )
 
 
 def _check(path: Path, expected: RemoteFile, reference: Reference) -> None:
-    """Compare a file with what the hub says of it, and remove it if it differs."""
+    """Compare a file with the size and hash that the hub states; remove it if it differs."""
     size = path.stat().st_size
     if expected.sha256 is not None:
         digest, due = hashlib.sha256(), expected.sha256
@@ -211,7 +210,7 @@ def _downloaded_commit(reference: Reference) -> str | None:
 
 
 def _is_out_of_reach(error: Exception) -> bool:
-    """Tell a hub that cannot answer from one that says no."""
+    """Whether the hub could not answer, as opposed to a refusal."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.HfHubHTTPError):
@@ -232,8 +231,8 @@ def _status(error: Any) -> int:
 
 
 @contextlib.contextmanager
-def _explained(reference: Reference) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one error that says what to do; its own log stays quiet."""
+def _explain_errors(reference: Reference) -> Iterator[None]:
+    """Turn errors of huggingface_hub into one `DownloadError` that says what to do, and silence its log."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -292,8 +291,8 @@ def _explanation(error: Exception, reference: Reference) -> str | None:
 
 
 def _bar(progress: Progress | None, before: int, total: int) -> type[Any]:
-    """Return a progress bar class for huggingface_hub that prints nothing and tells `progress` instead."""
-    from tqdm import tqdm  # type: ignore[import-untyped]  # not for those who download nothing
+    """Return a progress bar class for huggingface_hub that calls `progress` and prints nothing."""
+    from tqdm import tqdm  # type: ignore[import-untyped]  # imported only for a download
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a model of the hub is named: `owner/name`, and a branch, tag or commit after an @."""
+"""Names of models of the hub: `owner/name`, and a branch, tag or commit after an @."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REFERENCE = re.compile(
     rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]{{0,254}}))?"
 )
 
-# What people mistype is more often a file of these than a repository.
+# A text that ends like this is taken for a mistyped path, not for a repository.
 _FILE_SUFFIXES = (".qora-vision", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".json")
 
 
@@ -27,7 +27,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference | None:
-    """Return the reference that a text is, or None where it can only be a path.
+    """Parse a reference; None if the text can only be a path.
 
     Parameters
     ----------

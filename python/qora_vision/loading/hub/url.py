@@ -1,4 +1,4 @@
-"""Checkpoints that are files at an address of their own: those of scenic, torchvision, TRecViT and others."""
+"""Checkpoints that are single files at an address: those of scenic, torchvision, TRecViT and others."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Url:
-    """An address, and what its content must hash to: the SHA-256 in hexadecimal, or the beginning of it."""
+    """An address, and the expected SHA-256 of its content in hexadecimal, or the beginning of it."""
 
     address: str
     sha256: str | None
 
     @property
     def reference(self) -> Reference:
-        """Host and path as the cache of converted models names them."""
+        """Host and path, as names in the cache of converted models."""
         parts = urlsplit(self.address)
         return Reference(f"{parts.netloc}/{parts.path.strip('/')}")
 
     @property
     def key(self) -> str:
-        """What stands for the content before it is here: a hash of the address and of what it must be."""
+        """A key for the content that is known before the download: a hash of address and expected hash."""
         return hashlib.sha256(f"{self.address}#{self.sha256}".encode()).hexdigest()[:40]
 
     @property
@@ -56,7 +56,7 @@ class Url:
 
 
 def parse_url(text: str) -> Url | None:
-    """Return the address that a text is, None if it is no http(s) URL.
+    """Parse an address; None if the text is not an http(s) URL.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def parse_url(text: str) -> Url | None:
     Raises
     ------
     ValueError
-        If the part behind # is something else, or a plain http address is not pinned: anybody on the way
-        could change what arrives.
+        If the part behind # is something else, or a plain http address is not pinned: without https, the
+        content could be changed in transfer.
     """
     if not re.match(r"https?://", text):
         return None
@@ -84,17 +84,17 @@ def parse_url(text: str) -> Url | None:
 
 
 def download_url(url: Url, directory: Path, progress: Progress | None = None) -> Path:
-    """Fetch a file into a directory, whole and checked or not at all; one that is there already is taken.
+    """Download a file into a directory, completely and checked; an existing file is used as it is.
 
-    What breaks off is taken up where it broke. The content is compared with the SHA-256 of the address, if it
-    has one, and with the length and the MD5 (Google Cloud Storage) that the server states.
+    A broken download continues where it stopped. The content is compared with the SHA-256 of the address, if
+    it has one, and with the length and the MD5 (Google Cloud Storage) that the server states.
 
     Parameters
     ----------
     url
-        Of `parse_url`.
+        From `parse_url`.
     directory
-        Made where it is missing. No other process may write to it at the same time.
+        Created if it is missing. No other process may write to it at the same time.
     progress
         Called with (done, total, what), in MiB.
 
@@ -103,7 +103,7 @@ def download_url(url: Url, directory: Path, progress: Progress | None = None) ->
     DownloadError
         If it cannot be fetched; the message says why and what to do.
     """
-    from http.client import HTTPException  # slow to import, and needed by downloads alone
+    from http.client import HTTPException  # slow to import, and needed only for downloads
     from urllib.error import HTTPError, URLError
 
     path = directory / url.file_name
@@ -141,7 +141,7 @@ def download_url(url: Url, directory: Path, progress: Progress | None = None) ->
 
 
 class _Transfer:
-    """One file on its way, over as many connections as it takes."""
+    """The download of one file, over as many connections as necessary."""
 
     def __init__(self, url: Url, file: IO[bytes], progress: Progress | None) -> None:
         self._url = url
@@ -172,14 +172,14 @@ class _Transfer:
 
         headers = {"User-Agent": "qora-vision"} | ({"Range": f"bytes={self._done}-"} if self._done else {})
         response: HTTPResponse = urlopen(Request(self._url.address, headers=headers), timeout=_TIMEOUT)
-        if self._done and response.status != 206:  # it begins again
+        if self._done and response.status != 206:  # the server sends the file from its start
             self._file.seek(0)
             self._file.truncate()
             self._begin()
         return response
 
     def _receive(self, response: HTTPResponse, total: int) -> Exception | None:
-        """Take what comes; return what ended it early, if that was said."""
+        """Receive the content; return the error that ended it early, if there was one."""
         from http.client import HTTPException
 
         while True:

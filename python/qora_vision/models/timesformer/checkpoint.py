@@ -17,7 +17,7 @@ _HF = "timesformer.encoder.layer.{i}"
 _HF_QKV, _QKV = f"{_HF}.attention.attention.qkv", "blocks.{i}.attn.qkv"
 _HF_TIME_QKV, _TIME_QKV = f"{_HF}.temporal_attention.attention.qkv", "blocks.{i}.temporal_attn.qkv"
 
-# mmaction's words; where attention is not divided, its only one is number 0.
+# mmaction's names; without divided attention, the only attention has number 0.
 _MM = "transformer_layers.layers.{i}"
 _MM_TIME, _MM_SPACE = f"{_MM}.attentions.0", f"{_MM}.attentions.1"
 
@@ -108,15 +108,15 @@ def read_config(fields: Mapping[str, Any], num_classes: int | None) -> Timesform
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of an original checkpoint from its tensors; None if it is not one.
+    """Derive the config of an original checkpoint from its tensors; None if it is not one.
 
-    Tensors do not tell the width of a head, the shape of frames or, where attention is in space only, their
-    number. As in the published models, heads have 64 channels, frames are square, and there are 8 of them.
+    The tensors do not determine the width of a head, the shape of frames or, if attention is in space only,
+    their number. As in the published models, heads have 64 channels, and there are 8 square frames.
 
     Raises
     ------
     CheckpointError
-        If it is one, but has no square of positions or no whole number of such heads.
+        If it is one, but its positions are not those of square frames, or its width is no multiple of 64.
     """
     # Of the original code, and of mmaction.
     layers = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
@@ -178,7 +178,7 @@ def protocol(config: TimesformerConfig) -> ClipProtocol:
 
 CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
-    # Layers of the image model that training began with, and that a clip does not pass through.
+    # Layers of the image model that training started from. They take no part in classifying a clip.
     ignored=(r"pre_logits\..*", r"head_dist\..*"),
     prefixes=("cls_head.",),
     encoder_prefix="timesformer.",

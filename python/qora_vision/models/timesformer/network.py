@@ -70,8 +70,8 @@ class DividedAttention(Branch):
     """Attention of each patch over time, then of each frame over space.
 
     Divided space-time attention of Bertasius et al. 2021, section 3.2: CLS takes no part in the first,
-    belongs to every frame in the second, and gets the mean of what the frames find. The projection over time
-    is that of the reference's `temporal_attention.output.dense` and `temporal_dense` in one.
+    belongs to every frame in the second, and gets the mean of the frames' results. The projection over time
+    combines the reference's `temporal_attention.output.dense` and `temporal_dense`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class DividedAttention(Branch):
 
         Returns
         -------
-        x, or CLS (1, embed_dim) if it was made so.
+        x, or with `first_row_only` CLS, (1, embed_dim).
         """
         dim = x.shape[1]
         self._time(x, workspace, sequences)

@@ -39,9 +39,9 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return the config that an archive's shapes tell, None if it is no TRecViT.
+    """Derive the config of an archive from its shapes; None if it is not a TRecViT.
 
-    The shapes leave two things open, which are taken as released: square frames, and clips of 32 of them.
+    The shapes do not determine two fields, which are those of the released model: square frames, 32 a clip.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
         return None
     if "decoder/cls_head/kernel" not in checkpoint:
         raise CheckpointError(
-            "a TRecViT without a classifier (such as trecvit_B_mae): nothing to classify with"
+            "a TRecViT without a classifier (such as trecvit_B_mae) is not supported: use a fine-tuned one"
         )
     _, patch_height, patch_width, channels, embed_dim = checkpoint.shape("tokenizer/embedding/kernel")
     patches = checkpoint.shape("tokenizer/pos_embedding")[1]
     side = math.isqrt(patches)
     if side * side != patches:
-        raise CheckpointError(f"{patches} positions are no square of patches: convert it with its own config")
+        raise CheckpointError(f"a frame has {patches} positions: expected those of a square frame")
     block = "encoder/residualblock_00/recurrent_block/"
     taps, recurrent_dim = checkpoint.shape(block + "conv_1d/w")
     return {
@@ -76,7 +76,7 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def read_config(fields: Mapping[str, Any], num_classes: int) -> TrecvitConfig:
-    """Read what `original_fields` gave; absent fields are those of size B."""
+    """Make the config from the fields of `original_fields`; defaults are those of size B."""
     return TrecvitConfig(
         num_classes=num_classes,
         num_frames=read_field(fields, "num_frames", int, 32),
@@ -94,10 +94,10 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> TrecvitConfig:
 
 
 def protocol(config: TrecvitConfig) -> ClipProtocol:
-    """Return a documented choice: the authors published a network and a demo whose clip needs no preparation.
+    """Return our own choice: the authors published a network and a demo, but no preparation of clips.
 
-    Pixels in [0, 1] are theirs; shortest side 256/224 of the size, centre crop and frames two apart are the
-    protocol of the other models of Kinetics.
+    Pixels in [0, 1] are theirs. Shortest side 256/224 of the size, centre crop and frames two apart are the
+    protocol of other models of Kinetics.
     """
     height, width = config.image_size
     processor = {

@@ -92,12 +92,12 @@ class TrecvitConfig:
 
 @dataclass
 class TrecvitState:
-    """What a stream remembers; made by `Trecvit.new_state`, moved on by `Trecvit.step`, owned by the caller.
+    """The state of a stream: made by `Trecvit.new_state`, updated by `Trecvit.step`, owned by the caller.
 
     Attributes
     ----------
     frames
-        How many frames were seen since the start.
+        Number of frames since the start.
     history
         For each block ((conv_width - 1) * tokens, recurrent_dim) float32: inputs of the convolution.
     memory
@@ -105,7 +105,7 @@ class TrecvitState:
     total
         (representation_dim,) float64: sum of the frames' representations.
     workspace
-        Activations of a step: nothing that is remembered, but their pages are faulted in once for all steps.
+        Activations of a step. They are not part of the state; keeping them avoids page faults at each step.
     """
 
     frames: int
@@ -116,7 +116,7 @@ class TrecvitState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is remembered; they do not grow with the stream."""
+        """Bytes of the state; they do not grow with the stream."""
         return sum(array.nbytes for array in self.history + self.memory) + self.total.nbytes
 
 
@@ -177,14 +177,14 @@ class Trecvit(Model):
         return self._classify(state)
 
     def step(self, frames: FloatArray, state: TrecvitState) -> Output:
-        """Go on with a stream: the result is what `forward` gives for all frames since the state was new.
+        """Continue a stream: the result is that of `forward` for all frames since the state was new.
 
         Parameters
         ----------
         frames
-            The next ones, (n, C, H, W) float32, preprocessed, C-contiguous, n >= 1.
+            The next frames, (n, C, H, W) float32, preprocessed, C-contiguous, n >= 1.
         state
-            Of `new_state`; it is moved on.
+            From `new_state`; it is updated.
 
         Raises
         ------

@@ -69,7 +69,7 @@ class CausalConv(Layer):
         return self._weight.nbytes + self._bias.nbytes
 
     def __call__(self, x: FloatArray, history: FloatArray, out: FloatArray) -> None:
-        """Convolve x to out and move the history on; see `Engine.causal_conv`."""
+        """Convolve x to out and update the history; see `Engine.causal_conv`."""
         self._engine.causal_conv(x, self._weight, self._bias, history, out)
 
 
@@ -77,8 +77,8 @@ class Gates(Layer):
     """The two gates of the recurrence, linear layers whose matrices are block-diagonal.
 
     Each block of channels has a gate of its own. Both gates of a block are packed as one layer. Their
-    weights are kept in eight bits at least: gates steer how long something is remembered, which a systematic
-    error changes, and they are small.
+    weights are kept in at least eight bits: gates decide how long the state is kept, so a systematic error
+    would matter, and they are small.
 
     Parameters
     ----------
@@ -161,13 +161,13 @@ class RecurrentBlock(Module):
     Parameters
     ----------
     embed_dim, width
-        Channels of x, and of what recurs.
+        Channels of x, and of the recurrent state.
     num_heads
-        Blocks of channels that have gates of their own.
+        Number of blocks of channels with gates of their own.
     conv_width
         Taps of the convolution, in frames.
     norm_eps
-        Of the norm.
+        Epsilon of the norm.
     """
 
     def __init__(self, embed_dim: int, width: int, num_heads: int, conv_width: int, norm_eps: float) -> None:
@@ -184,7 +184,7 @@ class RecurrentBlock(Module):
     def __call__(
         self, x: FloatArray, workspace: Workspace, history: FloatArray, memory: FloatArray, *, fresh: bool
     ) -> None:
-        """Run the block on x (frames * tokens, embed_dim), in place; history and memory are moved on."""
+        """Run the block on x (frames * tokens, embed_dim), in place; history and memory are updated."""
         rows, width = x.shape[0], self._width
         linear_x = workspace.floats("linear_x", rows, width)
         branch = workspace.floats("branch", rows, width)

@@ -79,19 +79,19 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoSwinConfig:
 
 
 def _sizes(fields: Mapping[str, Any], name: str, default: tuple[int, ...]) -> Any:
-    """Return a list as the tuple that the config has; its own checks tell what is wrong with the numbers."""
+    """Return a list as the tuple of the config, which checks the numbers itself."""
     return tuple(read_field(fields, name, list, list(default)))
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of a checkpoint from its tensors; None if it is not one.
+    """Derive the config of a checkpoint from its tensors; None if it is not one.
 
-    Tensors do not tell the number and the size of frames: 32 frames of 224 x 224, as published.
+    The tensors do not determine the number and the size of frames, which are 32 and 224 x 224 as published.
 
     Raises
     ------
     CheckpointError
-        If it is one, but does not have four stages, or its window cannot be told.
+        If it is one, but does not have four stages, or its tensors do not determine its window.
     """
     tables = [match for name in checkpoint if (match := _TABLE.fullmatch(name))]
     patches = "patch_embed.proj.weight"
@@ -122,9 +122,9 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def _window_of(checkpoint: Checkpoint, table: str) -> list[int]:
-    """Tell the window from the rows of a table of bias, and from the tokens of the index beside it.
+    """Derive the window from the rows of a bias table, and from the tokens of the index beside it.
 
-    Windows as high as wide, unless the table is of a published model.
+    Windows are assumed to be as high as wide, unless the table is that of a published model.
     """
     rows = checkpoint.shape(table)[0]
     index = table.replace("_bias_table", "_index")
@@ -140,8 +140,8 @@ def _window_of(checkpoint: Checkpoint, table: str) -> list[int]:
         found = [window for window in found if math.prod(window) == tokens]
     if len(found) != 1:
         raise CheckpointError(
-            f"the window of a Video Swin with {rows} rows of bias cannot be told: put the file into a "
-            "directory with a config.json that says what it is (docs/models.md)"
+            f"the window of a Video Swin with {rows} rows of bias is unknown: put the file into a "
+            "directory with a config.json that states it (docs/models.md)"
         )
     return found[0]
 

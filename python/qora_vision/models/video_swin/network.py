@@ -1,4 +1,4 @@
-"""Video Swin Transformer: attention within windows of space and time, which move on from block to block.
+"""Video Swin Transformer: attention within windows of space and time, shifted in every second block.
 
 Liu et al. 2022, "Video Swin Transformer". Reference: `swin3d_*` of torchvision, and
 SwinTransformer/Video-Swin-Transformer.
@@ -83,7 +83,7 @@ class VideoSwinConfig:
 
     @property
     def grids(self) -> list[Grid]:
-        """Tokens along time, height and width in each stage; what fills no whole one makes another."""
+        """Tokens along time, height and width in each stage, rounded up."""
         (t, h, w), (height, width) = self.tubelet_size, self.image_size
         frames, rows, columns = -(-self.num_frames // t), -(-height // h), -(-width // w)
         return [(frames, -(-rows >> stage), -(-columns >> stage)) for stage in range(STAGES)]
@@ -124,11 +124,11 @@ class WindowAttention(Branch):
     config
         Shape of the block.
     bias
-        What is added to the logits of attention, (offsets within a whole window, heads). The block lists it.
+        Added to the scores of attention: (offsets within a whole window, heads). The block lists it.
     grid
         Tokens along time, height and width.
     window, shift
-        Size of windows, and how many tokens further their grid begins.
+        Size of windows, and the shift of their grid, in tokens.
     """
 
     _filling: FloatArray
@@ -146,8 +146,8 @@ class WindowAttention(Branch):
     def bind(self, engine: Engine, tensors: TensorScope) -> None:
         """See `Layer`."""
         super().bind(engine, tensors)
-        # Windows at the end of the grid are filled up with zeros after the norm. Of these q, k and v have
-        # their biases alone.
+        # Windows at the end of the grid are padded with zeros after the norm. q, k and v of these tokens are
+        # the biases.
         filling = [tensors.floats(f"attn.{name}.bias") for name in "qkv"]
         self._filling = np.reshape(filling, (-1, self._config.head_dim))
 

@@ -125,10 +125,10 @@ def _read_v2_config(fields: Mapping[str, Any], num_classes: int | None) -> Video
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Tell the config of an original checkpoint from its tensors; None if it is not one.
+    """Derive the config of an original checkpoint from its tensors; None if it is not one.
 
-    Tensors do not tell the number and the size of frames: 16 frames of 224 x 224, as published. Nor do they
-    tell the number of heads, which is that of the published model of this width.
+    The tensors do not determine the number and the size of frames, which are 16 and 224 x 224 as published,
+    nor the number of heads, which is that of the published model of this width.
 
     Raises
     ------
@@ -204,10 +204,10 @@ def check_positions(checkpoint: Checkpoint, config: VideoMaeConfig) -> None:
 
 CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
-    # What pre-training leaves behind: the decoder, and the encoder's norm, for which mean pooling has no use.
-    # mmaction stores the table of positions, which is computed: see `check_positions`.
+    # Tensors of pre-training: the decoder, and the encoder's norm, which mean pooling does not use. mmaction
+    # stores the table of positions, which we compute: see `check_positions`.
     ignored=(r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed"),
-    # Before every name: of the pre-trained encoder, of mmaction.
+    # Prefixes of the pre-trained encoder, and of mmaction.
     prefixes=("encoder.", "cls_head."),
     encoder_prefix="videomae.",
     read_config=read_config,

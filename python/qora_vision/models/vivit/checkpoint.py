@@ -13,7 +13,7 @@ from qora_vision.weights.flax_layouts import FlaxLinear, FlaxTubelets
 from qora_vision.weights.maps import CheckpointMap, ClipProtocol
 from qora_vision.weights.sources import SourcePattern
 
-# Ours -> the spelling of every file that transformers saves, and the one of its version 5 in memory.
+# Ours -> the names in every file that transformers saves, and the names of its version 5 in memory.
 _HUGGING_FACE: dict[str, tuple[SourcePattern, ...]] = {
     "cls_token": ("vivit.embeddings.cls_token",),
     "pos_embed": ("vivit.embeddings.position_embeddings",),
@@ -51,7 +51,7 @@ _NAMES = {ours: (*spellings, *_SCENIC[ours]) for ours, spellings in _HUGGING_FAC
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return the config that a checkpoint of scenic tells by its shapes, None if it is another network."""
+    """Derive the config of a scenic checkpoint from its shapes; None if it is another network."""
     if not {"cls", "Transformer/posembed_input/pos_embedding"} <= set(checkpoint):
         return None
     positions = checkpoint.shape("Transformer/posembed_input/pos_embedding")[1] - 1

@@ -1,4 +1,4 @@
-"""What the checkpoints of scenic's projects/vivit share: names of flax, and no config beside them."""
+"""Common helpers for the checkpoints of scenic's projects/vivit: flax names, and no config file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encoder_names(ours: str, theirs: str) -> dict[str, tuple[SourcePattern, ...]
     Parameters
     ----------
     ours, theirs
-        What stands before the names: "temporal." and "TemporalTransformer".
+        Prefixes of the names, such as "temporal." and "TemporalTransformer".
     """
     block = theirs + "/encoderblock_{i}/"
     attention = block + "MultiHeadDotProductAttention_0/"
@@ -40,7 +40,7 @@ def encoder_names(ours: str, theirs: str) -> dict[str, tuple[SourcePattern, ...]
 
 
 def count_blocks(checkpoint: Checkpoint, encoder: str) -> int:
-    """Return how many blocks an encoder has: configs that were published disagree with the files."""
+    """Count the blocks of an encoder: published configs disagree with the files."""
     pattern = re.compile(re.escape(encoder) + r"/encoderblock_(\d{1,4})/.*")
     numbers = [int(match[1]) for name in checkpoint if (match := pattern.fullmatch(name))]
     return max(numbers, default=-1) + 1
@@ -82,7 +82,7 @@ def clip_fields(checkpoint: Checkpoint, frames: int | None, positions: int) -> d
         positions = positions // max(frames, 1)
     side = math.isqrt(positions)
     if not frames or side * side != positions:
-        raise CheckpointError(f"{positions} positions of a frame are no square of tubelets")
+        raise CheckpointError(f"a frame has {positions} positions: expected those of a square frame")
     return {
         "num_frames": frames * depth,
         "image_size": [side * height, side * width],
@@ -98,7 +98,7 @@ def representation_size(checkpoint: Checkpoint) -> int | None:
 
 
 def vit_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a `VitConfig` that all configs spell alike; absent ones are those of B/16x2."""
+    """Return the fields of a `VitConfig` that have the same names in all configs; defaults are B/16x2's."""
     return {
         "num_frames": read_field(fields, "num_frames", int, 32),
         "image_size": read_size(fields, "image_size", 224),

@@ -24,7 +24,7 @@ def _attention(axis: str) -> dict[str, SourcePattern]:
     return {**inputs, "proj": FlaxLinear(layer + "out", inputs=2)}
 
 
-# What the blocks of factorised self-attention call otherwise than those of every other encoder.
+# Names in blocks of factorised self-attention that differ from those of every other encoder.
 _SELF_ATTENTION: dict[str, SourcePattern] = {
     "norm1": flax_norm(_BLOCK + "LayerNorm_space"),
     **{f"attn.{name}": layer for name, layer in _attention("space").items()},
@@ -45,10 +45,10 @@ for _name, _layer in _SELF_ATTENTION.items():
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return the config that the shapes tell, None if it is another network.
+    """Derive the config from the shapes; None if it is another network.
 
-    The order of attention over time and space is no tensor's: it is taken as over time first, as in the
-    paper; a config.json beside the weights can say otherwise.
+    The tensors do not determine whether attention over time or over space comes first. Time first is assumed,
+    as in the paper; a config.json beside the weights can state the other order.
 
     Raises
     ------

@@ -23,7 +23,7 @@ from qora_vision.nn.linear import Linear
 from qora_vision.nn.specs import TensorSpec
 from qora_vision.nn.workspace import Workspace
 
-# Over time and then over space, the other way about, or over both at once, each with half of the heads.
+# Over time and then over space, the reverse, or over both at once with half of the heads each.
 FactorisedAttention = Literal["time_space", "space_time", "dot_product"]
 
 
@@ -48,7 +48,8 @@ class VivitFactorisedAttentionConfig(VitConfig):
         super().__post_init__()
         if self.attention == "dot_product" and self.num_heads % 2:
             raise ValueError(
-                f"{self.name}: half of the heads look over time, half over space: {self.num_heads} is odd"
+                f"{self.name}: num_heads must be even (half of the heads attend over time, half over space), "
+                f"got {self.num_heads}"
             )
 
     @property

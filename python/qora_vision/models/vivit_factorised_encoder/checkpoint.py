@@ -26,7 +26,7 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
 
 
 def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return the config that the shapes tell, None if it is another network.
+    """Derive the config from the shapes; None if it is another network.
 
     Raises
     ------

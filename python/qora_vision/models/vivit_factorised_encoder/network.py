@@ -80,8 +80,8 @@ class VivitFactorisedEncoderConfig(VitConfig):
 class Encoder:
     """Position embedding, transformer blocks, layer norm and pooling over sequences of one length.
 
-    The layers are listed by the network, in whose files the two encoders lie between each other. Without
-    `cls_token` the result is the mean of all tokens.
+    The network lists the layers, because the tensors of the two encoders alternate in its model files.
+    Without `cls_token` the result is the mean of all tokens.
     """
 
     blocks: Stack

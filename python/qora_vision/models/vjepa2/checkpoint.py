@@ -1,4 +1,4 @@
-"""Checkpoints of V-JEPA 2, as Hugging Face has them."""
+"""Checkpoints of V-JEPA 2 in the layout of Hugging Face."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
     "head": ("classifier",),
 }
 
-# Classifiers of this many frames see every fourth frame, those of more every second one.
+# Classifiers of at most this many frames sample every fourth frame, others every second frame.
 _COARSE_FRAMES = 16
 
 
 def read_config(fields: Mapping[str, Any], num_classes: int | None) -> Vjepa2Config:
     """Read config.json; missing fields take the defaults of `VJEPA2Config` of transformers.
 
-    `pooler_heads` is a field of ours: the pooler of the reference has the encoder's number of heads, whatever
-    it was trained with.
+    `pooler_heads` is our own field: the reference gives the pooler as many heads as the encoder, even if it
+    was trained with another number.
     """
     dim, heads = (
         read_field(fields, "hidden_size", int, 1024),

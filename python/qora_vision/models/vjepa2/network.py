@@ -81,7 +81,7 @@ class Vjepa2Config(VitConfig):
 
 
 class Rotary(Layer):
-    """Turns queries and keys by the positions of their tokens; it has no tensor.
+    """Rotates queries and keys by the positions of their tokens; it has no tensor.
 
     The angles are computed when the layer is bound. All blocks use the same ones.
     """
@@ -108,7 +108,7 @@ class Rotary(Layer):
         return sum(table.nbytes for table in self._angles)
 
     def __call__(self, heads: FloatArray) -> None:
-        """Turn heads (sequences, rows, heads, head_dim) in place."""
+        """Rotate heads (sequences, rows, heads, head_dim) in place."""
         cosines, sines = (table[: heads.shape[1]] for table in self._angles)
         self._engine.rotate(heads, cosines, sines)
 
@@ -196,12 +196,12 @@ class Vjepa2(Model):
 
 
 def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> tuple[FloatArray, FloatArray]:
-    """Return cosines and sines of what the channels of a head turn by, for `Engine.rotate`.
+    """Return cosines and sines of the angles of a head's channels, for `Engine.rotate`.
 
-    A third of the channels, an even number r of them, belongs to each axis of the grid; what is left does not
-    turn. There are r / 2 frequencies, 10000^(-2k / r), and the reference repeats the whole list of them to
-    fill r channels, but turns neighbouring channels as a pair. So the two of a pair have frequencies of their
-    own: no rotation, but what the weights were trained with.
+    An even number r of channels, about a third, belongs to each axis of the grid; the remaining channels do
+    not rotate. There are r / 2 frequencies, 10000^(-2k / r). The reference repeats the whole list of them to
+    fill r channels, but rotates neighbouring channels as a pair. So the two channels of a pair have different
+    frequencies. This is not a rotation, but the weights were trained with it.
 
     Returns
     -------

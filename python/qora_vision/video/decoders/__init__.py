@@ -1,6 +1,6 @@
-"""What turns a video file into frames. PyAV does by default; OpenCV is the second opinion.
+"""Decoders of video files: PyAV, the default, and OpenCV for comparison.
 
-`QORA_VISION_DECODER`, or an argument `decoder`, chooses. Each is imported when it is first used.
+`QORA_VISION_DECODER`, or an argument `decoder`, selects one. Each is imported at first use.
 """
 
 from __future__ import annotations

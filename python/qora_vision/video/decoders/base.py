@@ -1,4 +1,4 @@
-"""What every decoder offers: one pass over the frames of one video."""
+"""The interface of a decoder: one pass over the frames of one video."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def orientation(self) -> Orientation:
-        """Return how the frame that was grabbed last is turned before it is handed out."""
+        """Return the orientation that `retrieve` applies to the frame that was grabbed last."""
 
     @abstractmethod
     def retrieve(self, buffer: Frame | None = None) -> Frame:
@@ -65,4 +65,4 @@ class Decoder(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Close the file. May be called twice."""

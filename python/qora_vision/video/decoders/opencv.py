@@ -1,9 +1,9 @@
-"""Decoding with OpenCV: a second opinion on what PyAV decodes, and refused where OpenCV returns garbage.
+"""Decoding with OpenCV, for comparison with PyAV. Frames that OpenCV converts wrongly are refused.
 
-From 4.13 on `retrieve` says True and hands out uninitialised memory for frames of two fields and for colour
-matrices that FFmpeg does not convert; before 4.13 BT.709 and BT.2020 were converted as BT.601; and display
-matrices with a reflection are applied wrongly by all. OpenCV does not tell, so PyAV goes through the file
-alongside, without converting anything, and says what each frame is.
+From 4.13 on, `retrieve` returns True and uninitialised memory for interlaced frames and for colour matrices
+that FFmpeg does not convert. Before 4.13, BT.709 and BT.2020 are converted as BT.601. All versions apply
+display matrices with a reflection wrongly. OpenCV does not report any of this. PyAV therefore reads the file
+in parallel, without converting anything, and describes each frame.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class OpencvDecoder(Decoder):
         return self._facts.orientation()
 
     def retrieve(self, buffer: Frame | None = None) -> Frame:
-        """Convert, after a look that this is something that OpenCV converts."""
+        """Convert the frame, after a check that OpenCV converts such frames correctly."""
         self._refuse_garbage()
         assert self._capture is not None
         ok, frame = self._capture.retrieve()
@@ -135,7 +135,7 @@ class OpencvDecoder(Decoder):
         )
 
     def close(self) -> None:
-        """Let go of the file, in both."""
+        """Close the file in both decoders."""
         self._facts.close()
         if self._capture is not None:
             self._capture.release()

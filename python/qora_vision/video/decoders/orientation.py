@@ -24,8 +24,8 @@ class Orientation:
     def from_matrix(cls, data: bytes) -> Orientation:
         """Read a display matrix as FFmpeg stores it: nine 32-bit integers a b u c d v x y w.
 
-        A pixel (x, y) is shown at (a x + c y, b x + d y). What is no multiple of 90 degrees, mirrored or not,
-        is taken for upright.
+        A pixel (x, y) is shown at (a x + c y, b x + d y). A rotation that is not a multiple of 90 degrees is
+        ignored.
         """
         if len(data) < 36:
             return UPRIGHT
@@ -39,7 +39,7 @@ class Orientation:
 
     @property
     def mirrored(self) -> bool:
-        """Whether left and right change places, beyond any rotation."""
+        """Whether left and right are exchanged, after the rotation."""
         return self.transposed ^ self.flip_columns ^ self.flip_rows
 
     @property

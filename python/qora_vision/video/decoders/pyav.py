@@ -59,7 +59,7 @@ _FIRST_WITH_TONES = 17
 class _Named:
     """A file object for PyAV, under a name that FFmpeg cannot take for a pattern or a protocol.
 
-    FFmpeg takes a failure to read for the end of the file; so failures are remembered here.
+    FFmpeg treats a read error as the end of the file, so errors are stored here.
     """
 
     def __init__(self, file: Any, suffix: str) -> None:
@@ -123,7 +123,7 @@ class PyavDecoder(Decoder):
             raise VideoError(self._cannot_open()) from None
 
     def _check_machine(self, error: Exception | None = None) -> None:
-        """Raise what says something about the machine, not about the video."""
+        """Raise errors of the machine (memory, disk, network), as opposed to faults of the video."""
         if isinstance(error, MemoryError):
             raise MemoryError(f"{self._origin.label}: out of memory while decoding") from None
         if self._named.failure is not None:
@@ -229,7 +229,7 @@ class PyavDecoder(Decoder):
 
     @property
     def is_bt601(self) -> bool:
-        """Whether the frame that was grabbed last has BT.601's matrix, by its tag or for want of one."""
+        """Whether the frame that was grabbed last has BT.601's matrix, by its tag or by default."""
         return self._colours().get("src_colorspace", _BT601) == _BT601
 
     def retrieve(self, buffer: Frame | None = None) -> Frame:
@@ -297,7 +297,7 @@ class PyavDecoder(Decoder):
         )
 
     def close(self) -> None:
-        """Let go of container and file."""
+        """Close container and file."""
         self._ready.clear()
         self._frame = None
         self._packets = iter(())
