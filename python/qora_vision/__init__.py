@@ -25,12 +25,14 @@ from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
 from qora_vision.tasks.convert import convert
 from qora_vision.tasks.embed import Encoder
+from qora_vision.tasks.export import TIMELINE_FORMATS, format_tracks, make_track, write_tracks
 from qora_vision.tasks.frames import SamplingRule
 from qora_vision.tasks.load import list_models, load
 from qora_vision.tasks.prediction import Prediction, Window
 from qora_vision.tasks.segments import join_windows
 from qora_vision.tasks.stream import stream
 from qora_vision.timeline.segment import Segment
+from qora_vision.timeline.track import Track
 from qora_vision.video.decoders.survey import DecoderReport, list_decoders
 from qora_vision.weights.format import ModelHeader as ModelInfo
 
@@ -38,6 +40,7 @@ __version__: str
 
 __all__ = [
     "ANNOTATION_FORMATS",
+    "TIMELINE_FORMATS",
     "BundledClip",
     "BundledModel",
     "CachedModel",
@@ -58,6 +61,7 @@ __all__ = [
     "SamplingRule",
     "Segment",
     "TaskError",
+    "Track",
     "ValueRange",
     "VideoClassifier",
     "VideoError",
@@ -71,14 +75,17 @@ __all__ = [
     "convert",
     "cpu_info",
     "demo_clip",
+    "format_tracks",
     "join_windows",
     "list_bundled",
     "list_decoders",
     "list_models",
     "load",
+    "make_track",
     "read_info",
     "set_num_threads",
     "stream",
+    "write_tracks",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -134,6 +135,25 @@ def positive_float(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return number
+
+
+def finite_float(text: str) -> float:
+    """Parse a number that is neither infinite nor NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse seconds, 0 or more."""
+    number = finite_float(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is below 0 seconds")
     return number
 
 

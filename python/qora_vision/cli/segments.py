@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import qora_vision
 from qora_vision.cli.options import (
     DEFAULT_MODEL,
+    UsageError,
     Verbs,
     add_conversion_options,
     add_engine_options,
     add_json_option,
     default_model,
+    finite_float,
     load_model,
     new_parser,
     positive_float,
-    positive_int,
+    seconds,
 )
-from qora_vision.cli.output import print_error, print_json
+from qora_vision.cli.output import print_error, print_json, print_note
 from qora_vision.cli.progress import Progress
 from qora_vision.cli.timeline import Timeline
 
 DESCRIPTION = """\
 Slide a window over each video and print its segments: one line for each stretch
-of time with one label. Without --model, the labels say how the camera moves.
+of time with one label. Without --model that is how the camera moves.
 """
 
 EPILOG = """\
 examples:
   qora-vision segments film.mp4
-  qora-vision segments film.mp4 --model vivit.qora-vision --hop 8
+  qora-vision segments film.mp4 --model vivit.qora-vision --window 2 --hop 0.5 --min-length 1
+  qora-vision segments film.mp4 -o film.srt
+  qora-vision segments *.mp4 --format otio -o selects.otio
   qora-vision segments *.mp4 --json | jq -r '[.source, .start, .end, .label] | @tsv'
 
 With --json each segment gives one line as soon as it ends: an object with
-"source", "model", "start" and "end" (seconds), "label", "score" and "windows".
-An error gives an object with "source", "model" and "error". It does not stop
-the other videos; the exit status is then 1.
+"source", "model", "start" and "end" (seconds), "label", "score" and "windows";
+a video that cannot be used gives "source", "model" and "error". The others go
+on; the exit status is then 1.
+
+Files: csv (table), srt and vtt (subtitles), edl and otio (edit lists), boris and
+eaf (annotations for BORIS and ELAN). csv, otio and boris hold any number of
+videos; of the others there is a file for each video, and -o is then a folder.
 """
+
+TABLE = "table"
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -48,21 +62,57 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--model",
         metavar="M",
-        help=f"a model, as for `classify` (default: {DEFAULT_MODEL}, which is bundled)",
+        help=f"as `classify` takes it (default: {DEFAULT_MODEL}, which is bundled)",
     )
-    add_json_option(parser, "one JSON object for each segment, on a line of its own,")
+    add_json_option(parser, "one JSON object a line and segment")
+    parser.add_argument(
+        "--format",
+        choices=(TABLE, *qora_vision.TIMELINE_FORMATS),
+        help=f"format of the result (default: what the suffix of -o says, else {TABLE})",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        type=Path,
+        help="file to write, or an existing folder that gets a file for each video",
+    )
     window = parser.add_argument_group("windows")
     window.add_argument(
-        "--stride",
-        metavar="N",
-        type=positive_int,
-        help="step between the frames of a window",
+        "--window", metavar="S", type=positive_float, help="seconds of a window (default: the model's own)"
     )
     window.add_argument(
-        "--hop", metavar="N", type=positive_int, help="frames between windows (default: half a window)"
+        "--hop", metavar="S", type=positive_float, help="seconds between windows (default: half a window)"
     )
     window.add_argument(
         "--fps", metavar="F", type=positive_float, help="frames a second of a folder of images (default: 25)"
+    )
+    rule = parser.add_argument_group("segments")
+    rule.add_argument(
+        "--min-score",
+        metavar="X",
+        type=finite_float,
+        help="score from which on a label holds (default: any; 0.5 for a multi-label model)",
+    )
+    rule.add_argument(
+        "--release",
+        metavar="X",
+        type=finite_float,
+        help="score below which a label that holds ends (default: 0.8 times --min-score)",
+    )
+    rule.add_argument(
+        "--min-length",
+        metavar="S",
+        type=seconds,
+        default=0.0,
+        help="give the time of shorter segments to their neighbours (default: 0)",
+    )
+    rule.add_argument(
+        "--smooth",
+        metavar="S",
+        type=seconds,
+        default=0.0,
+        help="average scores over so many seconds (default: 0)",
     )
     add_conversion_options(parser)
     add_engine_options(parser)
@@ -70,32 +120,140 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the segments of every source; go on after one that fails."""
+    """Show or write the segments of every source; go on after one that fails."""
+    form = _format(arguments)
+    several = form in ("csv", "otio", "boris")
+    to_folder = arguments.output is not None and arguments.output.is_dir()
+    if form != TABLE and not several and len(arguments.sources) > 1 and not to_folder:
+        raise UsageError(f"a file of {form} holds one video: give -o an existing folder, or one SOURCE")
     name = arguments.model or default_model()
+    tracks: list[qora_vision.Track] = []
+    failed = 0
     with Progress() as progress:
         model = load_model(name, arguments, progress)
         progress.close()
-    failed = sum(not _show(model, name, source, arguments) for source in arguments.sources)
+        for source in arguments.sources:
+            track = _process(model, name, source, arguments, form, progress)
+            failed += track is None
+            if track is None:
+                continue
+            if to_folder:
+                _write(arguments.output / _file_name(source, arguments.sources, form), [track], form)
+            else:
+                tracks.append(track)
+    if form != TABLE and tracks and not to_folder:
+        if arguments.output is None:
+            sys.stdout.write(qora_vision.format_tracks(tracks, form))
+        else:
+            _write(arguments.output, tracks, form)
     return 1 if failed else 0
 
 
-def _show(model: qora_vision.VideoClassifier, name: str, source: str, arguments: argparse.Namespace) -> bool:
-    """Print the segments of one source as they end, or its error; return whether it succeeded."""
-    timeline = None if arguments.json else Timeline(model.labels)
+def _format(arguments: argparse.Namespace) -> str:
+    """Return the format of the result: the one that is named, or that of the output's suffix."""
+    output: Path | None = arguments.output
+    form: str | None = arguments.format
+    if form is None and output is not None:
+        form = output.suffix.lower().removeprefix(".")
+        if output.is_dir() or form not in qora_vision.TIMELINE_FORMATS:
+            known = ", ".join(qora_vision.TIMELINE_FORMATS)
+            raise UsageError(f"-o {output}: its suffix names no format; give --format one of {known}")
+    form = form or TABLE
+    if form == TABLE and output is not None:
+        raise UsageError("-o goes with another --format: a table is printed")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {output.parent}")
+    if output is not None and output.is_file() and any(_is_same(output, each) for each in arguments.sources):
+        raise UsageError(f"-o {output} is one of the videos: give the result another name")
+    if arguments.json and form != TABLE:
+        raise UsageError("--json prints lines, and does not go with another --format")
+    return form
+
+
+def _is_same(output: Path, source: str) -> bool:
+    return Path(source).exists() and output.samefile(source)
+
+
+def _process(
+    model: qora_vision.VideoClassifier,
+    name: str,
+    source: str,
+    arguments: argparse.Namespace,
+    form: str,
+    progress: Progress,
+) -> qora_vision.Track | None:
+    """Print the segments of one source as they end, or its error; return them, or None after an error."""
+    found: list[qora_vision.Segment] = []
+    show = _printer(model, name, source, arguments.json) if form == TABLE else None
     try:
-        first = True
-        for segment in model.segments(source, stride=arguments.stride, hop=arguments.hop, fps=arguments.fps):
-            if timeline is None:
-                print_json({"source": source, "model": name, **segment.to_dict()})
-                continue
-            if first:
-                print(f"{source}  ({name})")
-            first = False
-            timeline.show(segment)
+        for segment in _segments(model, source, arguments, progress):
+            if show:
+                progress.hide()
+                show(segment)
+            found.append(segment)
+        progress.close()
+        if not found:
+            print_note(f"{source}: no label reaches --min-score for --min-length")
+        if form == TABLE:
+            return qora_vision.Track(source, found)
+        return qora_vision.make_track(source, found, fps=arguments.fps)
     except (qora_vision.QoraVisionError, OSError) as error:
+        progress.close()
         message = str(error)
         print_error(message if source in message else f"{source}: {message}")
         if arguments.json:
             print_json({"source": source, "model": name, "error": message})
-        return False
-    return True
+        return None
+
+
+def _segments(
+    model: qora_vision.VideoClassifier,
+    source: str,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> Iterator[qora_vision.Segment]:
+    return model.segments(
+        source,
+        window=arguments.window,
+        hop=arguments.hop,
+        min_score=arguments.min_score,
+        release=arguments.release,
+        min_length=arguments.min_length,
+        smooth=arguments.smooth,
+        fps=arguments.fps,
+        progress=progress,
+    )
+
+
+def _printer(
+    model: qora_vision.VideoClassifier, name: str, source: str, as_json: bool
+) -> Callable[[qora_vision.Segment], None]:
+    """Return what prints a segment: a line of JSON, or one of a table that begins with the source."""
+    if as_json:
+
+        def show_json(segment: qora_vision.Segment) -> None:
+            fields: dict[str, Any] = {"source": source, "model": name, **segment.to_dict()}
+            print_json(fields)
+
+        return show_json
+    timeline = Timeline(model.labels)
+    titles = [f"{source}  ({name})"]
+
+    def show_line(segment: qora_vision.Segment) -> None:
+        while titles:
+            print(titles.pop())
+        timeline.show(segment)
+
+    return show_line
+
+
+def _file_name(source: str, sources: list[str], form: str) -> str:
+    """Return the name of a source's file: without its suffix, unless another source would have the same."""
+    stems = [Path(each).stem for each in sources]
+    path = Path(source)
+    return f"{path.name if stems.count(path.stem) > 1 else path.stem or 'video'}.{form}"
+
+
+def _write(path: Path, tracks: list[qora_vision.Track], form: str) -> None:
+    qora_vision.write_tracks(path, tracks, format=form)
+    print(path)

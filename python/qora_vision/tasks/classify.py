@@ -12,7 +12,7 @@ from qora_vision.loading.options import Progress
 from qora_vision.tasks.frames import ChannelOrder, FrameChoice, Frames, Sampling, WindowChoice
 from qora_vision.tasks.model import ClipModel
 from qora_vision.tasks.prediction import Classes, Prediction, Window
-from qora_vision.tasks.segments import join_windows
+from qora_vision.tasks.segments import SegmentRule, video_segments
 from qora_vision.tasks.stream import stream_frames
 from qora_vision.tasks.windows import classify_windows
 from qora_vision.timeline.segment import Segment
@@ -148,20 +148,59 @@ class VideoClassifier(ClipModel):
         frames: Frames,
         channel_order: ChannelOrder = "rgb",
         *,
-        stride: int | None = None,
-        hop: int | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        min_score: float | None = None,
+        release: float | None = None,
+        min_length: float = 0.0,
+        smooth: float = 0.0,
         fps: float | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Segment]:
-        """Yield the segments of a video: neighbouring windows with the same best label, joined.
+        """Yield the segments of a video: from when to when each label holds.
 
-        Arguments and errors: see `classify_windows`.
+        A window slides over the video. Of a model with one label at a time ("softmax"), neighbouring windows
+        with the same best label make a segment; segments do not overlap. Of a multi-label model ("sigmoid")
+        each label has segments of its own, which may overlap. A border lies half way between the middles of
+        the two windows. The video is decoded once, a file in a thread of its own; memory does not grow with
+        its length.
+
+        Parameters
+        ----------
+        frames, channel_order
+            As in `classify_windows`.
+        window
+            Seconds of a window; None: the model's own frames and stride.
+        hop
+            Seconds between the starts of windows; None: half a window.
+        min_score
+            Score from which on a label holds; windows where none does are in no segment. None: any, and 0.5
+            for a multi-label model.
+        release
+            Score below which a label that holds ends, at most `min_score`; None: 0.8 times `min_score`.
+        min_length
+            Seconds. Time of a shorter segment goes to the segment before it, or after it at the beginning of
+            the video; a shorter gap likewise. Shorter segments of a multi-label model are left out.
+        smooth
+            Seconds over which the scores of windows are averaged, around each window; 0: they are not.
+        fps
+            Frames per second of folders, arrays and iterables, which carry no time; None: 25.
+        progress
+            Called with (done, total, what): seconds of the video, if its length is known.
 
         Yields
         ------
         Segment
-            As soon as another label ends it.
+            In the order in which they end, each as soon as its end is known.
+
+        Raises
+        ------
+        VideoError, OSError, ValueError
+            As `classify_windows` does.
         """
-        return join_windows(self.classify_windows(frames, 1, channel_order, stride=stride, hop=hop, fps=fps))
+        choice = WindowChoice(channel_order, fps=fps, seconds=(window, hop))
+        rule = SegmentRule(min_score, release, min_length, smooth)
+        return video_segments(self._clips, self._classes, frames, choice, rule, progress)
 
     def stream(
         self,

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.engine.ops import FloatArray
-from qora_vision.video import ClipWindow, Preprocessing, SlidingWindow, as_frames, iter_windows, load_clips
+from qora_vision.video import (
+    ClipWindow,
+    FrameSource,
+    Preprocessing,
+    SlidingWindow,
+    as_frames,
+    iter_windows,
+    load_clips,
+)
 
 # A video file or a folder of images, a (T, H, W, 3) uint8 array, or (H, W, 3) uint8 frames one by one.
 Frames: TypeAlias = str | PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
@@ -65,14 +73,21 @@ class FrameChoice:
 
 @dataclass(frozen=True)
 class WindowChoice:
-    """How a window slides over a source; `VideoClassifier.classify_windows` documents the fields."""
+    """How a window slides over a source; `VideoClassifier.classify_windows` documents the fields.
+
+    `seconds` are `window` and `hop` of `VideoClassifier.segments`. One that is not None replaces the number
+    of frames.
+    """
 
     channel_order: ChannelOrder = "rgb"
     stride: int | None = None
     hop: int | None = None
     fps: float | None = None
+    seconds: tuple[float | None, float | None] = (None, None)
 
-    def windows(self, frames: Frames, preprocessing: Preprocessing, threads: int) -> Iterator[ClipWindow]:
+    def windows(
+        self, frames: Frames | FrameSource, preprocessing: Preprocessing, threads: int
+    ) -> Iterator[ClipWindow]:
         """Return the clips of the window's positions, in order of time; they are read one by one.
 
         Parameters and errors are those of `FrameChoice.clips`. A wrong choice is an error at the call.
@@ -83,5 +98,6 @@ class WindowChoice:
             hop=self.hop,
             channel_order=self.channel_order,
             num_threads=threads,
+            seconds=self.seconds,
         )
         return iter_windows(frames, window, fps=self.fps)

@@ -98,17 +98,8 @@ class Classes:
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= len(self.labels):
             raise ValueError(f"top_k must be from 1 to the {len(self.labels)} classes, got {top_k!r}")
 
-    def best(
-        self,
-        logits: NDArray[np.float32],
-        embedding: NDArray[np.float32],
-        top_k: int,
-        timings: dict[str, float],
-        min_score: float | None = None,
-    ) -> Prediction:
-        """Pick the `top_k` classes of largest logit, of those with a score of at least `min_score`.
-
-        Of equal logits the smaller index comes first.
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the score of each class, (num_classes,) float32.
 
         Raises
         ------
@@ -120,8 +111,22 @@ class Classes:
                 "the model computes NaN or infinity, expected finite logits: its weights are too large or "
                 "damaged; convert it again from correct weights"
             )
+        return scores_of(logits, self.scoring)
+
+    def best(
+        self,
+        logits: NDArray[np.float32],
+        embedding: NDArray[np.float32],
+        top_k: int,
+        timings: dict[str, float],
+        min_score: float | None = None,
+    ) -> Prediction:
+        """Pick the `top_k` classes of largest logit, of those with a score of at least `min_score`.
+
+        Of equal logits the smaller index comes first. Raises as `scores` does.
+        """
+        scores = self.scores(logits)
         order = np.argsort(-logits, kind="stable")[:top_k]
-        scores = scores_of(logits, self.scoring)
         if min_score is not None:
             order = order[scores[order] >= min_score]
         names = [self.labels[i] for i in order]

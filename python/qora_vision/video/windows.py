@@ -57,11 +57,13 @@ class SlidingWindow:
         Of the frames that are pushed.
     num_threads
         For making floats of a window's bytes; 0: the process default.
+    seconds
+        Of the window and of the hop. One that is not None replaces the number of frames.
 
     Raises
     ------
     ValueError
-        If stride or hop is no whole number of at least 1.
+        If stride or hop is no whole number of at least 1, or seconds are not above 0.
     """
 
     def __init__(
@@ -72,19 +74,35 @@ class SlidingWindow:
         hop: int | None = None,
         channel_order: ChannelOrder = "rgb",
         num_threads: int = 0,
+        seconds: tuple[float | None, float | None] = (None, None),
     ) -> None:
+        for name, length in zip(("window", "hop"), seconds, strict=True):
+            is_number = isinstance(length, int | float) and not isinstance(length, bool)
+            if length is not None and not (is_number and math.isfinite(length) and length > 0):
+                raise ValueError(f"{name} must be seconds, more than 0, got {length!r}")
         for name, value in (("stride", stride), ("hop", hop)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a whole number of frames, at least 1, got {value!r}")
-        self.stride = stride or preprocessing.stride
-        self.span = (preprocessing.num_frames - 1) * self.stride + 1
-        self.hop = hop or max(1, self.span // 2)
+        self._chosen = (stride, hop, *seconds)
         self.channel_order = channel_order
-        self.frame_seconds = 1 / DEFAULT_FPS  # duration of a single frame
         self._preprocessing = preprocessing
         self._num_threads = num_threads
-        self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
         self._count = 0
+        self.set_rate(DEFAULT_FPS)
+
+    def set_rate(self, fps: float) -> None:
+        """Say how many frames a second will come, before the first one is pushed."""
+        stride, hop, window_seconds, hop_seconds = self._chosen
+        steps = self._preprocessing.num_frames - 1
+        if window_seconds is not None:
+            stride = max(1, round((window_seconds * fps - 1) / max(1, steps)))
+        self.frame_seconds = 1 / fps  # duration of a single frame
+        self.stride = stride or self._preprocessing.stride
+        self.span = steps * self.stride + 1
+        self.hop = hop or max(1, self.span // 2)
+        if hop_seconds is not None:
+            self.hop = max(1, round(hop_seconds * fps))
+        self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
 
     def push(self, frame: Frame, seconds: float) -> ClipWindow | None:
         """Take the next frame, (H, W, 3) uint8, which is not kept; return the window that it completes."""
@@ -145,14 +163,19 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")
-    whole = isinstance(source, np.ndarray) or is_video_object(source) or is_capture(source)
-    if isinstance(source, Iterable) and not whole:
-        window.frame_seconds = 1 / (fps or DEFAULT_FPS)
+    if isinstance(source, Iterable) and comes_one_by_one(source):
+        window.set_rate(fps or DEFAULT_FPS)
         return _from_iterable(source, window, window.frame_seconds)
     opened = as_frames(source, window.channel_order)
     window.channel_order = opened.channel_order
-    window.frame_seconds = 1 / (opened.rate(fps) or DEFAULT_FPS)
+    window.set_rate(opened.rate(fps) or DEFAULT_FPS)
     return _from_source(opened, window, window.frame_seconds)
+
+
+def comes_one_by_one(source: object) -> bool:
+    """Whether a source is an iterable of frames, which may be endless, and not a file or an array."""
+    whole = isinstance(source, np.ndarray) or is_video_object(source) or is_capture(source)
+    return isinstance(source, Iterable) and not whole
 
 
 def _from_source(source: FrameSource, window: SlidingWindow, nominal: float) -> Iterator[ClipWindow]:
