@@ -106,7 +106,7 @@ def test_dot_product_must_be_named(tmp_path: Path) -> None:
     assert qora_vision.load(path.parent, weights="f32").config == DOT_PRODUCT
     with pytest.raises(CheckpointError, match="dot_product"):
         qora_vision.load(path)
-    with pytest.raises(ValueError, match="num_heads must be even.*got 3"):
+    with pytest.raises(ValueError, match=r"num_heads must be even.*got 3"):
         replace(DOT_PRODUCT, embed_dim=33, num_heads=3)
     with pytest.raises(ValueError, match="attention must be one of"):
         replace(DOT_PRODUCT, attention="sideways")
