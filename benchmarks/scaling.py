@@ -133,8 +133,7 @@ def measure_case(case: Case, cores: int, rounds: int) -> dict[str, Any]:
     threads = measure_threads(clf, pixels, counts, rounds)
     company = measure_company(clf, pixels, cores, rounds)
     total, calls = trace_one_thread(clf, pixels, rounds)
-    info = _core.table_info(clf.isa)
-    machine = Machine(measure_barrier(clf.isa, rounds), info["nr"], info["mr"])
+    machine = Machine(measure_barrier(clf.isa, rounds), _core.table_info(clf.isa))
     share = measure_pack_share(calls, clf.isa, rounds)
     predictions = [predict(calls, total, share, machine, n) for n in PREDICTED]
     native = sum(call.seconds for call in calls)

@@ -1,31 +1,34 @@
 """Predict how a forward pass scales to more cores than this machine has, from its work items.
 
-What ops hand to threads follows from their shapes (csrc/ops/linear/ and csrc/ops/attention/; the constants
-below are theirs). Each op takes the time that it takes on one core here, divided by the threads and by the
-balance of its items; then come a barrier for each parallel loop, and the steps between ops, which one thread
-does. docs/scaling.md explains the parts, and what the model leaves out.
+What ops hand to threads follows from their shapes (csrc/ops/linear and csrc/ops/attention). Each op takes the
+time that it takes on one core here, divided by the threads and by the balance of its items; then come a
+barrier for each parallel loop, and the steps between ops, which one thread does. docs/scaling.md explains the
+parts, and what the model leaves out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from benchmarks.tracing import Call
 
-# Of csrc/ops/linear/row_products.h (panels that are not expanded) and csrc/ops/attention/streaming.h.
-MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 4, 96
+# Of csrc/ops/linear/linear.cpp.
+ITEMS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the model takes from measurements: seconds of a barrier of two threads; geometry of tiles."""
+    """What the model takes from a machine: seconds of a barrier of two threads, and its kernel table.
+
+    `tiles` is `_core.table_info` of an instruction set: sizes of tiles and blocks.
+    """
 
     barrier: float
-    nr: int
-    mr: dict[str, int]
+    tiles: Mapping[str, Any]
 
 
 def _ceil(a: int, b: int) -> int:
@@ -49,14 +52,14 @@ def even_blocks(rows: int, tile: int, most: int, threads: int, repeats: int = 1)
     return [end - begin for begin, end in pairwise(begins)]
 
 
-def row_blocks(rows: int, mr: int, threads: int) -> list[int]:
+def row_blocks(rows: int, tiles: Mapping[str, Any], family: str, threads: int) -> list[int]:
     """Return the rows of each block of a linear layer or MLP."""
-    return even_blocks(rows, mr, MAX_BLOCK_ROWS, threads)
+    return even_blocks(rows, tiles["mr"][family], tiles["linear_block_rows"][family], threads)
 
 
-def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> list[float]:
+def linear_items(rows: int, outputs: int, tiles: Mapping[str, Any], family: str, threads: int) -> list[float]:
     """Return the sizes of the items of a linear layer: blocks of rows, times ranges of panels."""
-    blocks, panels = row_blocks(rows, mr, threads), _ceil(outputs, nr)
+    blocks, panels = row_blocks(rows, tiles, family, threads), _ceil(outputs, tiles["nr"])
     wanted = _ceil(threads * ITEMS_PER_THREAD, len(blocks)) if threads > 1 else 1
     chunk = _ceil(panels, min(max(wanted, 1), panels))
     chunks = [min(chunk, panels - begin) for begin in range(0, panels, chunk)]
@@ -64,9 +67,11 @@ def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> lis
     return [float(block * panels_of) for block in blocks for panels_of in chunks]
 
 
-def attention_items(heads: int, queries: int, mr: int, threads: int) -> list[float]:
+def attention_items(
+    heads: int, queries: int, tiles: Mapping[str, Any], family: str, threads: int
+) -> list[float]:
     """Return the sizes of the items of attention: blocks of queries of each head of each sequence."""
-    blocks = even_blocks(queries, mr, BLOCK_QUERIES, threads, heads)
+    blocks = even_blocks(queries, tiles["mr"][family], tiles["attention_block_queries"], threads, heads)
     return [float(block) for _ in range(heads) for block in blocks]
 
 
@@ -78,14 +83,14 @@ def call_seconds(call: Call, pack_seconds: float, machine: Machine, threads: int
         heads *= sequences
         packing = pack_seconds / threads / balance([1.0] * (2 * heads), threads)  # keys, and values
         work = max(call.seconds - pack_seconds, 0.0)
-        items = attention_items(heads, queries, machine.mr[call.family], threads)
+        items = attention_items(heads, queries, machine.tiles, call.family, threads)
         return packing + work / threads / balance(items, threads) + 2 * barrier
     if call.op == "mlp":
-        blocks = row_blocks(call.shape[0], machine.mr[call.family], threads)
+        blocks = row_blocks(call.shape[0], machine.tiles, call.family, threads)
         return call.seconds / threads / balance(blocks, threads) + barrier
     if call.op in ("linear", "tubelet_embed"):
         rows, _, outputs = call.shape
-        items = linear_items(rows, outputs, machine.mr[call.family], machine.nr, threads)
+        items = linear_items(rows, outputs, machine.tiles, call.family, threads)
         return call.seconds / threads / balance(items, threads) + barrier
     if call.op == "all_finite":
         return call.seconds / threads + barrier
@@ -126,7 +131,7 @@ def predict(
         How many to predict for.
     """
     serial = total - sum(call.seconds for call in calls)
-    still = Machine(0.0, machine.nr, machine.mr)
+    still = Machine(0.0, machine.tiles)
     longest = max((call.seconds for call in calls if call.op == "attention"), default=0.0)
 
     def packing(call: Call) -> float:

@@ -69,7 +69,8 @@ export PYTHONPATH="$tools"
 "$tools/bin/cmake" -S . -B "$here/cmake" -G Ninja -DCMAKE_MAKE_PROGRAM="$tools/bin/ninja" \
     -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
     -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_CXX_FLAGS="-idirafter $root/usr/include" \
-    -DPython_EXECUTABLE="$here/python" -Dpybind11_DIR="$tools/pybind11/share/cmake/pybind11" \
+    -DPython_EXECUTABLE="$here/python" -DPython_INCLUDE_DIR="$root/usr/include/$version" \
+    -Dpybind11_DIR="$tools/pybind11/share/cmake/pybind11" \
     -DQORA_VISION_WERROR=ON >"$here/cmake.log"
 "$tools/bin/cmake" --build "$here/cmake" --parallel "$(nproc)" >>"$here/cmake.log" || {
     tail -n 40 "$here/cmake.log" >&2

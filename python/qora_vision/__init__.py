@@ -14,6 +14,7 @@ from qora_vision.errors import (
     ModelFileError,
     QoraVisionError,
     QoraVisionWarning,
+    TaskError,
     VideoError,
 )
 from qora_vision.loading.bundled import BundledClip, BundledModel, demo_clip, list_bundled, read_info
@@ -22,6 +23,8 @@ from qora_vision.loading.options import ValueRange, Weights
 from qora_vision.tasks.annotate import ANNOTATION_FORMATS, annotate
 from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
+from qora_vision.tasks.convert import convert
+from qora_vision.tasks.embed import Encoder
 from qora_vision.tasks.frames import SamplingRule
 from qora_vision.tasks.load import list_models, load
 from qora_vision.tasks.prediction import Prediction, Window
@@ -44,6 +47,7 @@ __all__ = [
     "Compute",
     "DecoderReport",
     "DownloadError",
+    "Encoder",
     "IsaError",
     "ModelCache",
     "ModelFileError",
@@ -53,6 +57,7 @@ __all__ = [
     "QoraVisionWarning",
     "SamplingRule",
     "Segment",
+    "TaskError",
     "ValueRange",
     "VideoClassifier",
     "VideoError",
@@ -63,6 +68,7 @@ __all__ = [
     "available_isas",
     "class_order",
     "compare",
+    "convert",
     "cpu_info",
     "demo_clip",
     "join_windows",

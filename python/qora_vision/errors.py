@@ -42,6 +42,10 @@ class ModelFileError(QoraVisionError, ValueError):
     """A `.qora-vision` file that is damaged, unsupported or not such a file at all."""
 
 
+class TaskError(QoraVisionError, ValueError):
+    """A model that cannot do what it was asked for, such as an encoder that was to name classes."""
+
+
 class IsaError(QoraVisionError, ValueError):
     """An instruction set that is unknown, or that this CPU lacks."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +217,7 @@ def test_info_for_people(tiny_model_file: Path, capsys) -> None:
     names = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
     assert names == [
         "File",
+        "Task",
         "Architecture",
         "Weights",
         "Labels",
@@ -232,6 +236,18 @@ def test_convert_leaves_the_old_file_when_it_fails(tiny_checkpoint: Path, tmp_pa
     assert main(command) == 1
     assert output.read_bytes() == b"old"
     assert capsys.readouterr().err.startswith("qora-vision: error: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_asking_decoders_leaves_the_process_as_it_is() -> None:
+    """An AV1 encoder made it a real-time process, which starves every other one, with a hundred threads."""
+    code = (
+        "import os, qora_vision; before = os.sched_getscheduler(0); qora_vision.list_decoders(); "
+        "print(before == os.sched_getscheduler(0))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.strip() == "True"
 
 
 def test_doctor(capsys) -> None:

@@ -102,6 +102,26 @@ MORE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("case", "change", "message"),
+    [
+        ("vivit_tiny", {"num_attention_heads": 7}, "hidden_size 18 is no multiple of num_attention_heads 7"),
+        ("videomae_tiny", {"num_hidden_layers": 5000}, "num_hidden_layers must be at most 1000, got 5000"),
+        ("vjepa2_tiny", {"num_pooler_layers": 2000}, "num_pooler_layers must be at most 1000, got 2000"),
+        ("vjepa2_tiny", {"frames_per_clip": 0}, "frames_per_clip must be a positive integer"),
+    ],
+)
+def test_errors_use_the_names_of_the_file(
+    tmp_path: Path, case: str, change: dict[str, Any], message: str
+) -> None:
+    directory = tmp_path / case
+    shutil.copytree(DATA / case, directory)
+    fields = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(fields | change))
+    with pytest.raises(CheckpointError, match=f"config.json: .*{message}"):
+        load_network(directory, LoadOptions("f32"))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_any_field_of_config(tmp_path: Path, case: str) -> None:
     rng = random.Random(case)

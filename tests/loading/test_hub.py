@@ -350,3 +350,23 @@ def test_errors_on_one_line(hub: HubServer, frames: Path, capsys: pytest.Capture
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "nobody/nothing" in error
+
+
+def test_labels_in_place_of_wrong_ones(hub: HubServer, tmp_path: Path) -> None:
+    """Names of the caller repair a model whose own are too few; without them it is refused each time."""
+    path = tmp_path / "remote" / "config.json"
+    config = json.loads(path.read_text())
+    config["id2label"] = {"0": "a", "1": "b"}
+    path.write_text(json.dumps(config))
+    with pytest.raises(qora_vision.CheckpointError, match=r"names 2 classes.*labels= .*gives names"):
+        qora_vision.load(NAME)
+    names = [f"name {i}" for i in range(7)]
+    assert qora_vision.load(NAME, labels=names).labels == names
+    fetched = len(hub.requests)
+    assert qora_vision.load(NAME, labels=names[::-1]).labels == names[::-1]
+    assert all("resolve" not in str(request) for request in hub.requests[fetched:])
+    (kept,) = converted(tmp_path)
+    assert kept.name.endswith("-q4-unnamed.qora-vision")
+    with pytest.raises(qora_vision.CheckpointError, match="names 2 classes"):
+        qora_vision.load(NAME)
+    assert [model.precision for model in qora_vision.ModelCache().models()] == ["q4-unnamed"]

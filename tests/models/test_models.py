@@ -32,7 +32,7 @@ from qora_vision.errors import VideoError
 from qora_vision.loading.checkpoint import import_checkpoint
 from qora_vision.loading.model import LoadedModel
 from qora_vision.loading.options import LoadOptions
-from qora_vision.models.base import Config, Model
+from qora_vision.models.base import ClipConfig, Model
 from qora_vision.models.timesformer.network import TimesformerConfig
 from qora_vision.models.videomae.network import VideoMaeConfig
 from qora_vision.models.vivit.network import VivitConfig
@@ -261,18 +261,18 @@ def test_a_clip_of_another_kind_is_refused(change) -> None:
         ({"activation": "swish"}, "activation must be one of gelu, gelu_tanh"),
     ],
 )
-def test_impossible_configs_are_refused(config: type[Config], change: dict, message: str) -> None:
+def test_impossible_configs_are_refused(config: type[ClipConfig], change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"{config.name}: .*{message}"):
         config(**{"num_classes": 400} | change)
 
 
 @pytest.mark.parametrize(("config", "field"), [(VivitConfig, "qkv_bias"), (VideoMaeConfig, "mean_pooling")])
-def test_switches_are_true_or_false(config: type[Config], field: str) -> None:
+def test_switches_are_true_or_false(config: type[ClipConfig], field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} must be true or false"):
         config(**{"num_classes": 400, field: 1})
 
 
-def parameters(config: Config) -> int:
+def parameters(config: ClipConfig) -> int:
     return sum(int(np.prod(spec.shape)) for spec in config.tensor_specs().values())
 
 

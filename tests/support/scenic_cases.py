@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qora_vision.engine.ops import Engine
 from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources
 from qora_vision.loading.options import LoadOptions
-from qora_vision.models.base import Config
+from qora_vision.models.base import ClipConfig
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint
 from qora_vision.weights.maps import CheckpointMap
 
@@ -49,7 +49,7 @@ class ScenicCase:
 def build(
     model: type[Any],
     checkpoint_map: CheckpointMap[Any],
-    config: Config,
+    config: ClipConfig,
     checkpoint: Checkpoint,
     *,
     weights: str = "f32",
@@ -73,7 +73,7 @@ def assert_close(got: NDArray, expected: NDArray, limit: float) -> None:
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=limit)
 
 
-def random_parameters(checkpoint_map: CheckpointMap[Any], config: Config) -> dict[str, NDArray]:
+def random_parameters(checkpoint_map: CheckpointMap[Any], config: ClipConfig) -> dict[str, NDArray]:
     """Parameters of a network as flax lays them out, with one head; by the last candidate of each name."""
     rng = np.random.default_rng(3)
     return {

@@ -148,7 +148,11 @@ def test_an_architecture_of_a_later_version(tmp_path: Path) -> None:
             {"num_classes": 12},
             r"misshapen tensors: head.weight is \(11, 18\) instead of \(12, 18\), head.bias",
         ),
-        ({"num_classes": "11"}, "num_classes must be a positive integer, got '11'"),
+        ({"num_classes": "11"}, "num_classes must be a positive integer or null, got '11'"),
+        (
+            {"num_classes": None},
+            r"unexpected tensors: head\.bias.*its task is classify, but its network",
+        ),
         ({"activation": "swish"}, "activation must be one of gelu, gelu_tanh, got 'swish'"),
         ({"activation": ["gelu"]}, "activation must be one of"),
         ({"tubelet_size": [2, [4], 8]}, "tubelet_size must be 3 positive integers"),

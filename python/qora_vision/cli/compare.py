@@ -12,6 +12,7 @@ from qora_vision.cli.options import (
     UsageError,
     Verbs,
     add_json_option,
+    load_classifier,
     new_parser,
     positive_int,
 )
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = {"a": arguments.a, "b": arguments.b or arguments.a}
     with Progress() as progress:
         models = {
-            side: qora_vision.load(
+            side: load_classifier(
                 name,
                 weights=getattr(arguments, f"weights_{side}"),
                 compute=getattr(arguments, f"compute_{side}"),

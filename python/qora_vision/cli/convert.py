@@ -50,18 +50,17 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load, save, print what was written."""
+    """Convert, and print what was written."""
     with Progress() as progress:
-        model = qora_vision.load(
+        model = qora_vision.convert(
             arguments.source,
+            arguments.output,
             weights=arguments.weights,
             value_range=arguments.value_range,
             labels=arguments.labels,
             calibrate=arguments.calibrate,
             progress=progress,
         )
-    model.save(arguments.output)
-    size = arguments.output.stat().st_size
     if arguments.json:
         print_json(
             {
@@ -69,9 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
                 "architecture": model.architecture,
                 "weights": model.quantization,
                 "calibration": model.provenance.get("calibration"),
-                "file_size": size,
+                "file_size": model.file_size,
             }
         )
     else:
-        print(f"{arguments.output}: {model.architecture}, {model.quantization} weights, {format_bytes(size)}")
+        size = format_bytes(model.file_size)
+        print(f"{arguments.output}: {model.architecture}, {model.quantization} weights, {size}")
     return 0

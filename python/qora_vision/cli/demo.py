@@ -15,6 +15,7 @@ from qora_vision.cli.options import (
     add_json_option,
     default_model,
     is_pipe,
+    load_classifier,
     new_parser,
     positive_float,
     positive_int,
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundled = arguments.video is None
     name = arguments.model or default_model()
     with Progress() as progress:
-        model = qora_vision.load(name, threads=arguments.threads, progress=progress)
+        model = load_classifier(name, threads=arguments.threads, progress=progress)
         progress.close()
         stride = arguments.stride or (clip.stride if bundled else model.preprocessing.stride)
         slide = model.classify_windows(source, top_k=1, stride=stride, hop=arguments.hop, fps=arguments.fps)

@@ -68,10 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
     print_fields(
         [
             ("File", f"{arguments.file}, {format_bytes(model.file_size)}"),
+            ("Task", model.task),
             ("Architecture", model.architecture),
             ("Weights", f"{model.quantization}\n{_sizes(model)}"),
             ("Labels", _labels(model.labels)),
-            ("Scores", model.scoring),
+            *([("Scores", model.scoring)] if model.task == "classify" else []),
             ("Config", _lines(model.config)),
             ("Preprocessing", _lines(model.preprocessing)),
             ("Provenance", _lines(model.provenance)),

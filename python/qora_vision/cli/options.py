@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import qora_vision
 
@@ -69,11 +69,19 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def load_classifier(name: str, **how: Any) -> qora_vision.VideoClassifier:
+    """Load a model with `qora_vision.load`; raises `TaskError` if it has no classes."""
+    model = qora_vision.load(name, **how)
+    if isinstance(model, qora_vision.Encoder):
+        model.classify()
+    return model
+
+
 def load_model(
     name: str, arguments: argparse.Namespace, progress: Callable[[int, int, str], None]
 ) -> qora_vision.VideoClassifier:
-    """Load a model with the options of conversion and engine."""
-    return qora_vision.load(
+    """Load a classifier with the options of conversion and engine."""
+    return load_classifier(
         name,
         weights=arguments.weights,
         compute=arguments.compute,

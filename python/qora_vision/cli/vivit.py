@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import qora_vision
-from qora_vision.cli.options import UsageError, Verbs, new_parser
+from qora_vision.cli.options import UsageError, Verbs, load_classifier, new_parser
 from qora_vision.cli.output import format_bytes, format_seconds, print_fields, print_note, print_ranking
 from qora_vision.cli.progress import Progress
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     clip = _clip(arguments)
     start = time.perf_counter()
     with Progress() as progress:
-        model = qora_vision.load(
+        model = load_classifier(
             arguments.load or arguments.model_path,
             weights="f16" if arguments.f16 else None,
             progress=progress,

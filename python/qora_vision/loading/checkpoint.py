@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from qora_vision.loading.class_names import assumed_names, names_of, own_name
 from qora_vision.loading.conversion import CheckpointTensors, candidates_of, find_sources, is_there
 from qora_vision.loading.model import LoadedModel, check_extent, size_faults
 from qora_vision.loading.options import LoadOptions, ValueRange
-from qora_vision.models.base import Config, config_to_dict
+from qora_vision.models.base import ClipConfig, config_to_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.checkpoints import Checkpoint, open_checkpoint, read_json
@@ -40,17 +41,18 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
     """
     architecture, fields, checkpoint = _open_source(source)
     config = _read_config(architecture.checkpoint, fields, checkpoint, source)
-    named = options.labels_given
-    labels = None if named else names_of(fields, config.num_classes, source)
     from importlib.metadata import version  # slow to import, and needed only for conversions
 
     provenance = {
         "created_by": f"qora-vision {version('qora-vision')}",
         "source": own_name(fields) or source.resolve().name,
     }
-    if labels is None and not named:
-        labels, origin = assumed_names(config.num_classes, source, fields)
-        provenance |= origin
+    labels, classes = None, config.num_classes
+    if classes is not None and not options.labels_given:
+        labels = names_of(fields, classes, source)
+        if labels is None:
+            labels, origin = assumed_names(classes, source, fields)
+            provenance |= origin
     preprocessing = _read_preprocessing(
         source, architecture.checkpoint, config, options.checkpoint_value_range
     )
@@ -58,13 +60,16 @@ def import_checkpoint(source: Path, options: LoadOptions) -> LoadedModel:
         raise CheckpointError(f"{source}: {faults[0]}")
     specs = config.tensor_specs()
     sources = find_sources(architecture.checkpoint, specs, checkpoint, source)
+    if architecture.checkpoint.check is not None:
+        architecture.checkpoint.check(checkpoint, config)
     file = ModelFile(
         architecture=architecture.name,
         config=config_to_dict(config),
         preprocessing=preprocessing.to_dict(),
         labels=labels,
         quantization=options.checkpoint_weights,
-        scoring=scoring_of(fields),
+        task="embed" if classes is None else "classify",
+        scoring="softmax" if classes is None else scoring_of(fields),
         provenance=provenance,
         tensors=CheckpointTensors(checkpoint, specs, sources, options),
     )
@@ -87,8 +92,7 @@ def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpo
     if source.is_dir():
         fields = read_json(source / "config.json")
         architecture = _architecture_of(fields, source)
-        prefixes = architecture.checkpoint.prefixes
-        return architecture, fields, open_checkpoint(source).without_prefixes(prefixes)
+        return architecture, fields, _named_by(architecture.checkpoint, open_checkpoint(source))
     opened = open_checkpoint(source)
     for architecture in ARCHITECTURES:
         read_fields = architecture.checkpoint.original_fields
@@ -108,6 +112,20 @@ def _open_source(source: Path) -> tuple[Architecture, Mapping[str, Any], Checkpo
     )
 
 
+def _named_by(checkpoint_map: CheckpointMap[Any], checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint under the names that its map knows: without prefixes of no meaning.
+
+    An encoder that Hugging Face saved by itself gets the prefix that its names have within a classifier.
+    """
+    prefix = checkpoint_map.encoder_prefix
+    if prefix is not None:
+        plain = checkpoint.without_prefixes(())
+        (first, *_) = candidates_of(checkpoint_map, "embed.weight")[0].names
+        if first.removeprefix(prefix) in plain:
+            return plain.with_prefix(prefix)
+    return checkpoint.without_prefixes(checkpoint_map.prefixes)
+
+
 def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture:
     model_type = fields.get("model_type")
     for entry in ARCHITECTURES:
@@ -122,24 +140,41 @@ def _architecture_of(fields: Mapping[str, Any], directory: Path) -> Architecture
 
 def _read_config(
     checkpoint_map: CheckpointMap[Any], fields: Mapping[str, Any], checkpoint: Checkpoint, source: Path
-) -> Config:
+) -> ClipConfig:
     heads = candidates_of(checkpoint_map, "head.weight")
     head = next((item for item in heads if is_there(item, checkpoint)), None)
-    if head is None:
+    if head is None and (checkpoint_map.encoder_prefix is None or _is_said_to_classify(fields)):
         raise CheckpointError(
             f"{source}: missing tensors: {heads[0].names[0]}; this is no checkpoint of a classifier"
         )
     try:
-        config: Config = checkpoint_map.read_config(fields, head.shape(checkpoint)[0])
+        classes = None if head is None else head.shape(checkpoint)[0]
+        config: ClipConfig = checkpoint_map.read_config(fields, classes)
         check_extent(config)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
-        where = "" if "config.json" in str(error) or not source.is_dir() else "config.json: "
-        raise CheckpointError(f"{source}: {where}{error}") from error
+        text = str(error)
+        if source.is_dir() and "config.json" not in text:
+            text = f"config.json: {_in_their_words(text, fields, checkpoint_map.field_names)}"
+        raise CheckpointError(f"{source}: {text}") from error
     return config
 
 
+def _in_their_words(text: str, fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Name fields as config.json does, where it has them."""
+    theirs = {name: names[name] for name in names if names[name] in fields}
+    return re.sub(r"\w+", lambda match: theirs.get(match[0], match[0]), text)
+
+
+def _is_said_to_classify(fields: Mapping[str, Any]) -> bool:
+    """Whether config.json names a class with a classifier: without one, the checkpoint is incomplete."""
+    names = fields.get("architectures")
+    return isinstance(names, list) and any(
+        isinstance(name, str) and name.endswith("ForVideoClassification") for name in names
+    )
+
+
 def _read_preprocessing(
-    source: Path, checkpoint_map: CheckpointMap[Any], config: Config, value_range: ValueRange
+    source: Path, checkpoint_map: CheckpointMap[Any], config: ClipConfig, value_range: ValueRange
 ) -> Preprocessing:
     """Read the checkpoint's own processor, else take the published protocol at the model's size."""
     protocol = checkpoint_map.protocol(config)

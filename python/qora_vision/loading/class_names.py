@@ -23,6 +23,10 @@ DATA_SETS = {
 }
 
 
+class WrongNamesError(CheckpointError):
+    """Names of classes in a checkpoint that are damaged, or too few or many: a caller may give others."""
+
+
 def assumed_names(
     count: int, source: Path, fields: Mapping[str, Any]
 ) -> tuple[list[str] | None, dict[str, str]]:
@@ -46,9 +50,9 @@ def names_of(fields: Mapping[str, Any], count: int, source: Path) -> list[str] |
     try:
         labels = labels_of(fields)
     except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}; {help_}") from error
+        raise WrongNamesError(f"{source}: {error}; {help_}") from error
     if labels is not None and len(labels) != count:
-        raise CheckpointError(
+        raise WrongNamesError(
             f"{source}: config.json names {len(labels)} classes, the classifier has {count}; {help_}"
         )
     return labels

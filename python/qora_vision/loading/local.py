@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from qora_vision.loading.checkpoint import held, import_checkpoint
+from qora_vision.loading.checkpoint import import_checkpoint
 from qora_vision.loading.model import LoadedModel, read_own_file
 from qora_vision.loading.options import LoadOptions
 from qora_vision.weights.checkpoints import is_checkpoint_file
@@ -29,7 +29,7 @@ def load_path(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | N
     """
     path = Path(src)
     if path.is_dir() or is_checkpoint_file(path):
-        return held(import_checkpoint(path, options), options)
+        return import_checkpoint(path, options)
     if not path.exists():
         return None
     model = read_own_file(path, options.threads)

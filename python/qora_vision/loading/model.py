@@ -12,7 +12,7 @@ from qora_vision.engine.tensors import QuantizedTensor
 from qora_vision.errors import ModelFileError, shown
 from qora_vision.loading.class_names import read_labels
 from qora_vision.loading.conversion import name_faults, shape_faults
-from qora_vision.models.base import Config, config_from_dict
+from qora_vision.models.base import ClipConfig, config_from_dict
 from qora_vision.models.registry import ARCHITECTURES, Architecture, find_architecture
 from qora_vision.video import Preprocessing
 from qora_vision.weights.format import ModelFile, read_model
@@ -23,10 +23,10 @@ _MAX_VALUES = 1 << 31
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model file with its parts parsed: architecture, config and preprocessing."""
+    """A model file with its parts parsed: of a network that takes clips."""
 
     architecture: Architecture
-    config: Config
+    config: ClipConfig
     preprocessing: Preprocessing
     file: ModelFile
 
@@ -56,7 +56,7 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     if file.preprocessing is None:
         raise ModelFileError(f"{source}: it has no preprocessing, which {file.architecture} needs")
     try:
-        config: Config = config_from_dict(architecture.config, file.config)
+        config: ClipConfig = config_from_dict(architecture.config, file.config)
         check_extent(config)
         preprocessing = Preprocessing.from_dict(file.preprocessing)
     except ValueError as error:
@@ -68,8 +68,11 @@ def interpret(file: ModelFile, source: Path) -> LoadedModel:
     faults += shape_faults((name, tensor.shape, specs[name].shape) for name, tensor in present.items())
     quantized = [name for name, tensor in present.items() if isinstance(tensor, QuantizedTensor)]
     faults += name_faults("unduly quantised", [name for name in quantized if not specs[name].quantisable])
-    if file.labels is not None and len(file.labels) != config.num_classes:
-        faults.append(f"{len(file.labels)} labels for {config.num_classes} classes")
+    task = "embed" if config.num_classes is None else "classify"
+    if file.task != task:
+        faults.append(f"its task is {file.task}, but its network can {task}")
+    if file.labels is not None and len(file.labels) != (config.num_classes or 0):
+        faults.append(f"{len(file.labels)} labels for {config.num_classes or 0} classes")
     faults += size_faults(preprocessing, config)
     if faults:
         raise ModelFileError(f"{source}: " + "; ".join(faults))
@@ -81,10 +84,14 @@ def with_labels(model: LoadedModel, labels: str | Path | Sequence[str] | None) -
     """Return the model with other class names, if some are given; raises like `read_labels`."""
     if labels is None:
         return model
+    if model.config.num_classes is None:
+        raise ValueError(
+            "labels= names classes, and this model has none: it is an encoder; load it without labels="
+        )
     return replace(model, file=replace(model.file, labels=read_labels(labels, model.config.num_classes)))
 
 
-def check_extent(config: Config) -> None:
+def check_extent(config: ClipConfig) -> None:
     """Refuse sizes for which the position tables alone would take all memory."""
     tokens, values = config.num_tubelets, math.prod(config.clip_shape)
     if tokens * config.embed_dim > _MAX_VALUES or values > _MAX_VALUES:
@@ -94,7 +101,7 @@ def check_extent(config: Config) -> None:
         )
 
 
-def size_faults(preprocessing: Preprocessing, config: Config) -> list[str]:
+def size_faults(preprocessing: Preprocessing, config: ClipConfig) -> list[str]:
     """Return a message for each size of prepared clips that does not match the network."""
     frames, channels, *size = config.clip_shape
     given = preprocessing.crop or preprocessing.resize

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from qora_vision.errors import ModelFileError
 from qora_vision.loading.checkpoint import PROCESSOR_FILES, import_checkpoint
+from qora_vision.loading.class_names import WrongNamesError
 from qora_vision.loading.hub import (
     ModelCache,
     download,
@@ -49,16 +51,15 @@ def load_hub(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
     cache = ModelCache()
     listing = find_listing(reference, cache.commit_of(reference))
 
-    def convert() -> LoadedModel:
+    def convert(options: LoadOptions) -> LoadedModel:
         names = ("config.json", *PROCESSOR_FILES)
         model = import_checkpoint(download(listing, names, FILE_NAMES, options.progress), options)
         licence = {"licence": listing.licence} if listing.licence else {}
         return _with_provenance(model, source=reference.repository, revision=listing.commit, **licence)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
-        return convert()
-    options = replace(options, labels_given=False)  # the cache keeps the names that the model has
-    model = _read_or_convert(cache, cache.file_of(reference, listing.commit, _precision(options)), convert)
+        return convert(options)
+    model = _cached(cache, partial(cache.file_of, reference, listing.commit), convert, options)
     cache.remember(reference, listing.commit)
     return model
 
@@ -92,15 +93,14 @@ def load_url(src: str | PathLike[str], options: LoadOptions) -> LoadedModel | No
     cache = ModelCache()
     folder = cache.downloads_of(url.reference, url.key)
 
-    def convert() -> LoadedModel:
+    def convert(options: LoadOptions) -> LoadedModel:
         checkpoint = download_url(url, folder, options.progress)
         return _with_provenance(import_checkpoint(checkpoint, options), source=url.address)
 
     if not options.is_quantised:  # a copy of what is not quantised would gain nothing
         with cache.locked(folder):
-            return convert()
-    options = replace(options, labels_given=False)  # the cache keeps the names that the model has
-    model = _read_or_convert(cache, cache.file_of(url.reference, url.key, _precision(options)), convert)
+            return convert(options)
+    model = _cached(cache, partial(cache.file_of, url.reference, url.key), convert, options)
     shutil.rmtree(folder, ignore_errors=True)
     return model
 
@@ -111,8 +111,28 @@ def _precision(options: LoadOptions) -> str:
     return f"{weights}-hf" if options.checkpoint_value_range == "hf" else weights
 
 
+def _cached(
+    cache: ModelCache,
+    file_of: Callable[[str], Path],
+    convert: Callable[[LoadOptions], LoadedModel],
+    options: LoadOptions,
+) -> LoadedModel:
+    """Return a converted model of the cache; convert it first if it is missing.
+
+    It has the model's own class names. Where these are wrong and the caller gives others, a file without
+    names is kept beside it.
+    """
+    precision, own_names = _precision(options), replace(options, labels_given=False)
+    try:
+        return _read_or_convert(cache, file_of(precision), lambda: convert(own_names))
+    except WrongNamesError:
+        if not options.labels_given:
+            raise
+        return _read_or_convert(cache, file_of(f"{precision}-unnamed"), lambda: convert(options))
+
+
 def _read_or_convert(cache: ModelCache, path: Path, convert: Callable[[], LoadedModel]) -> LoadedModel:
-    """Read a converted file of the cache; convert and write it first if it is missing."""
+    """Read one file of the cache; convert and write it first if it is missing."""
     model = _read_cached(path)
     if model is None:
         # If two processes start at the same time, the second waits, and then reads the file of the first.

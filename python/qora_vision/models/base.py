@@ -22,18 +22,37 @@ from qora_vision.nn.workspace import Workspace, Workspaces
 
 @dataclass(frozen=True)
 class Output:
-    """Result of a forward pass of one clip: logits (num_classes,), embedding (hidden,), both float32."""
+    """Result of a forward pass of one clip.
+
+    Attributes
+    ----------
+    logits
+        (num_classes,) float32; empty where the network has no classifier.
+    embedding
+        (hidden,) float32: what feeds the classifier, or the mean of the tokens where there is none.
+    tokens
+        (tokens, hidden) float32, what the reference calls `last_hidden_state`, of a network without a
+        classifier. None where there is one: it need not compute every token.
+    """
 
     logits: FloatArray
     embedding: FloatArray
+    tokens: FloatArray | None = None
 
 
 class Config(Protocol):
-    """Shape of a model: a frozen dataclass of JSON values."""
+    """Shape of a network: a frozen dataclass of JSON values."""
+
+    def tensor_specs(self) -> dict[str, TensorSpec]:
+        """Return every tensor of the network by name."""
+
+
+class ClipConfig(Config, Protocol):
+    """Shape of a network that takes clips."""
 
     @property
-    def num_classes(self) -> int:
-        """Number of outputs of the classifier."""
+    def num_classes(self) -> int | None:
+        """Outputs of the classifier; None: there is none, and the network embeds."""
 
     @property
     def num_frames(self) -> int:
@@ -55,18 +74,15 @@ class Config(Protocol):
     def embed_dim(self) -> int:
         """Channels of a token, and of the embedding."""
 
-    def tensor_specs(self) -> dict[str, TensorSpec]:
-        """Return every tensor of the model by name."""
-
 
 # See `Model.forward`.
 OnBlock = Callable[[int, FloatArray], None]
 
-ModelT = TypeVar("ModelT", bound="Model")
+NetworkT = TypeVar("NetworkT", bound="Network")
 
 
-class Model(Module):
-    """A network. Its constructor lists its layers; it can run after `with_weights`.
+class Network(Module):
+    """A network of any kind. Its constructor lists its layers; it can run after `with_weights`.
 
     Several threads may run a network at the same time: a pass writes only to its workspace.
 
@@ -81,7 +97,7 @@ class Model(Module):
         self.config = config
         self._workspaces = Workspaces()
 
-    def with_weights(self: ModelT, tensors: Mapping[str, Tensor], engine: Engine) -> ModelT:
+    def with_weights(self: NetworkT, tensors: Mapping[str, Tensor], engine: Engine) -> NetworkT:
         """Pack the weights for an engine, and return the network itself.
 
         Parameters
@@ -94,8 +110,14 @@ class Model(Module):
         self.bind(engine, TensorScope(tensors))
         return self
 
+
+class Model(Network):
+    """A network that takes clips."""
+
+    config: ClipConfig
+
     def forward(self, clip: FloatArray, on_block: OnBlock | None = None) -> Output:
-        """Classify one clip.
+        """Classify one clip, or embed it where there is no classifier.
 
         Parameters
         ----------

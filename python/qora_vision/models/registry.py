@@ -8,7 +8,7 @@ from typing import Any
 
 from qora_vision.engine.ops import Engine
 from qora_vision.engine.tensors import Tensor
-from qora_vision.models.base import Config, Model
+from qora_vision.models.base import ClipConfig, Model
 from qora_vision.models.timesformer.checkpoint import CHECKPOINT_MAP as TIMESFORMER_MAP
 from qora_vision.models.timesformer.network import Timesformer, TimesformerConfig
 from qora_vision.models.trecvit.checkpoint import CHECKPOINT_MAP as TRECVIT_MAP
@@ -66,7 +66,7 @@ class Architecture:
     checkpoint: CheckpointMap[Any]
     hf_aliases: tuple[str, ...] = ()
 
-    def build(self, config: Config, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
+    def build(self, config: ClipConfig, tensors: Mapping[str, Tensor], engine: Engine) -> Model:
         """Make the network and pack its weights."""
         return self.model(config).with_weights(tensors, engine)
 

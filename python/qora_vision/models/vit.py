@@ -13,6 +13,7 @@ from qora_vision.engine.ops import Activation
 from qora_vision.models.base import check_fields
 from qora_vision.nn.block import BlockConfig
 from qora_vision.nn.embedding import TubeletEmbedding
+from qora_vision.nn.heads import NormedHead, TokenMean
 from qora_vision.nn.norm import LayerNorm
 
 # Far above every published model. It bounds the list of tensors that a damaged config leads to.
@@ -23,13 +24,14 @@ MAX_DEPTH = 1000
 class VitConfig:
     """Shape of a transformer over tubelets; defaults are those of ViT-B/16 on 16 frames.
 
-    `tubelet_size` is (frames, height, width), `image_size` (height, width) in pixels.
+    `tubelet_size` is (frames, height, width), `image_size` (height, width) in pixels. `num_classes` is None
+    where there is no classifier: the network embeds.
     """
 
     # Name of the architecture, for errors.
     name: ClassVar[str] = "vit"
 
-    num_classes: int
+    num_classes: int | None
     num_frames: int = 16
     image_size: tuple[int, int] = (224, 224)
     num_channels: int = 3
@@ -82,3 +84,9 @@ class VitConfig:
     def norm(self) -> LayerNorm:
         """Return the layer norm after the blocks."""
         return LayerNorm(self.embed_dim, self.norm_eps)
+
+    def end(self) -> NormedHead | TokenMean:
+        """Return what follows the blocks: a layer norm, and the classifier if there is one."""
+        if self.num_classes is None:
+            return TokenMean(("norm", self.norm()))
+        return NormedHead("norm", self.norm(), self.embed_dim, self.num_classes)

@@ -1,4 +1,4 @@
-"""Classifiers on one row of activations."""
+"""The ends of networks: classifiers on one row of activations, and the mean of all rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from qora_vision.engine.ops import FloatArray
 from qora_vision.nn.layer import Module
 from qora_vision.nn.linear import Linear
 from qora_vision.nn.norm import LayerNorm
+
+# What a network that has no classifier gives in place of logits.
+_NO_LOGITS = np.empty(0, np.float32)
 
 
 class Head(Module):
@@ -67,3 +70,38 @@ class NormedHead(Module):
         embedding = np.empty((1, row.shape[1]), np.float32)
         self._norm(row, embedding)
         return self._head(embedding)
+
+
+class TokenMean(Module):
+    """The end of a network without a classifier: the embedding is the mean of its tokens.
+
+    Parameters
+    ----------
+    token_norm
+        Name and layer norm that each token goes through first. None: there is none.
+    mean_norm
+        Name and layer norm that the mean goes through. None: there is none.
+    """
+
+    def __init__(
+        self, token_norm: tuple[str, LayerNorm] | None = None, mean_norm: tuple[str, LayerNorm] | None = None
+    ) -> None:
+        super().__init__()
+        self._token_norm = None if token_norm is None else self.add(*token_norm)
+        self._mean_norm = None if mean_norm is None else self.add(*mean_norm)
+
+    def __call__(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Average (rows, embed_dim) float32 tokens.
+
+        Returns
+        -------
+        No logits (0,), the embedding (embed_dim,), and the tokens after their norm (rows, embed_dim): a new
+        array. All are float32.
+        """
+        tokens = x.copy()
+        if self._token_norm is not None:
+            self._token_norm(x, tokens)
+        mean = tokens.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+        if self._mean_norm is not None:
+            self._mean_norm(mean, mean)
+        return _NO_LOGITS, mean[0], tokens

@@ -3,81 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from os import PathLike
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qora_vision.engine.ops import Engine, FloatArray
 from qora_vision.loading.model import LoadedModel
 from qora_vision.loading.options import Progress
-from qora_vision.models.base import Config, Model
-from qora_vision.tasks.clips import ClipNetwork
 from qora_vision.tasks.frames import ChannelOrder, FrameChoice, Frames, Sampling, WindowChoice
+from qora_vision.tasks.model import ClipModel
 from qora_vision.tasks.prediction import Classes, Prediction, Window
 from qora_vision.tasks.segments import join_windows
 from qora_vision.tasks.stream import stream_frames
 from qora_vision.tasks.windows import classify_windows
 from qora_vision.timeline.segment import Segment
-from qora_vision.video import Preprocessing
-from qora_vision.weights.format import Scoring, write_model
+from qora_vision.weights.format import Scoring
 
 
-class VideoClassifier:
-    """A model with its labels and preprocessing. Make one with `load`; it may be used from several threads.
+class VideoClassifier(ClipModel):
+    """A model with a classifier and its labels; see `ClipModel` for what it shares with encoders.
 
     Attributes
     ----------
-    config
-        Shape of the network, a frozen dataclass.
     labels
         Class names, or "class 0", "class 1", ... if the model has none.
-    num_frames
-        Frames of a clip.
-    architecture, quantization, provenance
-        Fields of the model file.
-    preprocessing
-        How frames are chosen and prepared.
     scoring
         How logits become scores: "softmax", "sigmoid" (multi-label) or "identity"; see `Prediction`.
-    compute, isa
-        Arithmetic and instruction set in use.
     """
 
     def __init__(self, model: LoadedModel, engine: Engine) -> None:
-        self._file = model.file
-        network = model.architecture.build(model.config, model.file.tensors, engine)
-        model.file.let_go()  # the network has packed its own weights
-        self._clips = ClipNetwork(model.architecture.name, network, model.config, model.preprocessing, engine)
-        names = model.file.labels or (f"class {i}" for i in range(model.config.num_classes))
+        super().__init__(model, engine)
+        names = model.file.labels or (f"class {i}" for i in range(model.config.num_classes or 0))
         self.labels: list[str] = list(names)
-        self._classes = Classes(self.labels, model.file.scoring)
-        self.config: Config = model.config
-        self.preprocessing: Preprocessing = model.preprocessing
-        self.architecture: str = model.architecture.name
-        self.quantization: str = model.file.quantization
-        self.provenance: dict[str, Any] = dict(model.file.provenance)
         self.scoring: Scoring = model.file.scoring
-        self.num_frames: int = model.config.num_frames
-        self.compute: str = engine.compute
-        self.isa: str = engine.isa
+        self._classes = Classes(self.labels, self.scoring)
 
     def __repr__(self) -> str:
         return (
             f"<VideoClassifier {self.architecture}: {len(self.labels)} classes, {self.num_frames} frames, "
             f"{self.quantization}, compute={self.compute!r}, isa={self.isa!r}>"
         )
-
-    @property
-    def network(self) -> Model:
-        """The network itself: `forward` of a clip, and `step` where it is causal."""
-        return self._clips.network
-
-    @property
-    def weights_nbytes(self) -> int:
-        """Bytes of the weights in memory, packed for the kernels."""
-        return self._clips.network.nbytes
 
     def classify(
         self,
@@ -226,21 +190,6 @@ class VideoClassifier:
         choice = FrameChoice(channel_order, sampling, stride, views)
         return np.asarray(self._clips.run_on(frames, choice).embeddings.mean(axis=0))
 
-    def preprocess(
-        self,
-        frames: Frames,
-        channel_order: ChannelOrder = "rgb",
-        *,
-        sampling: Sampling | None = None,
-        stride: int | None = None,
-        views: tuple[int, int] = (1, 1),
-    ) -> FloatArray:
-        """Return what `classify` passes to `forward`: (views, T, C, H, W) float32, by default one view.
-
-        Arguments and errors: see `classify`.
-        """
-        return self._clips.prepare(frames, FrameChoice(channel_order, sampling, stride, views))
-
     def forward(self, pixel_values: FloatArray) -> FloatArray:
         """Run the network on preprocessed clips.
 
@@ -259,13 +208,3 @@ class VideoClassifier:
             If shape or dtype is wrong, or a value is NaN or infinite.
         """
         return self._clips.run(pixel_values)[0]
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write a `.qora-vision` file, completely or not at all: after a failure an older file is unchanged.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        """
-        write_model(Path(path), self._file)

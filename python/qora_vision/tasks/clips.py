@@ -11,7 +11,7 @@ import numpy as np
 from qora_vision.engine.ops import Engine, FloatArray
 from qora_vision.errors import VideoError
 from qora_vision.loading.options import Progress
-from qora_vision.models.base import Config, Model
+from qora_vision.models.base import ClipConfig, Model, Output
 from qora_vision.tasks.frames import FrameChoice, Frames
 from qora_vision.video import ClipWindow, Preprocessing
 
@@ -23,7 +23,7 @@ class Outputs:
     Attributes
     ----------
     logits
-        (clips, num_classes) float32.
+        (clips, num_classes) float32; no columns where there is no classifier.
     embeddings
         (clips, embed_dim) float32.
     timings
@@ -53,7 +53,7 @@ class ClipNetwork:
 
     architecture: str
     network: Model
-    config: Config
+    config: ClipConfig
     preprocessing: Preprocessing
     engine: Engine
 
@@ -84,7 +84,13 @@ class ClipNetwork:
     def run(
         self, pixel_values: FloatArray, progress: Progress | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """Run the network on (B, T, C, H, W) float32 clips; return logits and embeddings, a row a clip.
+        """Run the network as `outputs` does; return logits and embeddings, a row a clip."""
+        results = [(out.logits, out.embedding) for out in self.outputs(pixel_values, progress)]
+        logits, embeddings = zip(*results, strict=True)
+        return np.stack(logits), np.stack(embeddings)
+
+    def outputs(self, pixel_values: FloatArray, progress: Progress | None = None) -> Iterator[Output]:
+        """Run the network on each of (B, T, C, H, W) float32 clips.
 
         Raises
         ------
@@ -102,14 +108,12 @@ class ClipNetwork:
                 f"pixel_values must be (B, T, C, H, W) = (B, {', '.join(map(str, expected))}) with B >= 1, "
                 f"got {pixel_values.shape}"
             )
-        outputs = []
         for done, clip in enumerate(map(np.ascontiguousarray, pixel_values)):
             if progress is not None:
                 progress(done, len(pixel_values), "views")
             if not self.engine.all_finite(clip):
                 raise VideoError("pixel_values hold NaN or infinity")
-            outputs.append(self.network.forward(clip))
-        return np.stack([o.logits for o in outputs]), np.stack([o.embedding for o in outputs])
+            yield self.network.forward(clip)
 
     def _timed(self, clips: FloatArray, started: float, progress: Progress | None = None) -> Outputs:
         prepared = time.perf_counter()

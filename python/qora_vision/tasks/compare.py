@@ -140,8 +140,11 @@ def class_order(a: VideoClassifier, b: VideoClassifier) -> list[int]:
     Raises
     ------
     ValueError
-        If the numbers of classes differ.
+        If the numbers of classes differ, or a model has no classes (`TaskError`).
     """
+    for model in (a, b):
+        if not isinstance(model, VideoClassifier):
+            raise model.no_classes("be compared by its classes")
     if len(a.labels) != len(b.labels):
         raise ValueError(
             f"the models cannot be compared: one has {len(a.labels)} classes ({a.labels[0]}, ...), the other "

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from qora_vision.engine.ops import Compute, Engine
 from qora_vision.loading.calibration import calibrate as calibrate_model
-from qora_vision.loading.model import with_labels
+from qora_vision.loading.checkpoint import held
+from qora_vision.loading.model import LoadedModel, with_labels
 from qora_vision.loading.options import LoadOptions, Progress, ValueRange, Weights
 from qora_vision.loading.resolve import load_network
 from qora_vision.models.registry import ARCHITECTURES
 from qora_vision.tasks.classify import VideoClassifier
+from qora_vision.tasks.embed import Encoder
 from qora_vision.tasks.frames import Frames
 from qora_vision.video import FrameSource, as_frames
+
+Labels: TypeAlias = str | PathLike[str] | Sequence[str] | None
+# What users hold, by the task that the file names.
+_TASKS: Mapping[str, type[VideoClassifier | Encoder]] = {"classify": VideoClassifier, "embed": Encoder}
 
 
 def load(
@@ -27,11 +34,11 @@ def load(
     compute: Compute = "auto",
     threads: int | None = None,
     value_range: ValueRange | None = None,
-    labels: str | PathLike[str] | Sequence[str] | None = None,
+    labels: Labels = None,
     calibrate: Sequence[Frames] | None = None,
     progress: Progress | None = None,
-) -> VideoClassifier:
-    """Load a video classifier.
+) -> VideoClassifier | Encoder:
+    """Load a model of videos: a classifier, or an encoder where it has no classes.
 
     Parameters
     ----------
@@ -66,6 +73,9 @@ def load(
     Returns
     -------
     VideoClassifier
+        If the model has classes.
+    Encoder
+        If it has none: a checkpoint of an encoder alone, or of pre-training.
 
     Raises
     ------
@@ -84,13 +94,21 @@ def load(
     """
     engine = Engine(compute, threads=threads)
     options = LoadOptions(weights, value_range, threads, progress, labels_given=labels is not None)
+    model = held(find_model(src, options, labels, calibrate), options)
+    return _TASKS[model.file.task](model, engine)
+
+
+def find_model(
+    src: str | PathLike[str], options: LoadOptions, labels: Labels, calibrate: Sequence[Frames] | None
+) -> LoadedModel:
+    """Return a model as the arguments of `load` say; weights of a checkpoint are still to be converted."""
     # A wrong path of a clip is an error before any work.
     clips = None if calibrate is None else _clips_of(calibrate)
     names = labels if isinstance(labels, Sequence | None) else Path(labels)
     if clips is None:
-        return VideoClassifier(with_labels(load_network(src, options), names), engine)
-    model = with_labels(load_network(src, replace(options, weights="f32")), names)
-    return VideoClassifier(calibrate_model(model, clips, options), engine)
+        return with_labels(load_network(src, options), names)
+    exact = with_labels(load_network(src, replace(options, weights="f32")), names)
+    return calibrate_model(exact, clips, options)
 
 
 def _clips_of(calibrate: Sequence[Frames]) -> list[FrameSource]:

@@ -1,5 +1,4 @@
-"""Segments of a video: start, end, label and scores.
+"""Segments of a video (start, end, label, scores), and the formats of files that they are written in.
 
-Formats of results, such as subtitles, belong here. This room knows neither videos nor models. It may import
-`errors`, and no other room.
+This room knows neither videos nor models. It may import `errors`, and no other room.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from qora_vision.errors import CheckpointError, shown
@@ -17,6 +17,10 @@ _RESAMPLES = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 _RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 4: "box", 5: "hamming"}
 
 
+# When 1 is subtracted after rescaling: never, as the field `offset` says, or whenever pixels are rescaled.
+Offset = Literal["never", "switch", "always"]
+
+
 @dataclass(frozen=True)
 class _Family:
     """Class defaults of a family's processors, and the scaling its weights learned if it differs."""
@@ -24,21 +28,22 @@ class _Family:
     short_side: int
     crop: int
     rescale_factor: float
-    offset: bool
+    offset: Offset
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     original_factor: float | None = None  # pixels * factor - 1, without mean and std
     short_side_of_crop: bool = False  # the short side is 256/224 of the crop's height, whatever `size` says
 
 
-_VIVIT = _Family(256, 224, 1 / 127.5, True, _HALF, _HALF, original_factor=1 / 127.5)
-_VIDEOMAE = _Family(224, 224, 1 / 255, False, _HALF, _HALF)
-_TIMESFORMER = _Family(224, 224, 1 / 255, False, _IMAGENET_MEAN, _IMAGENET_STD)
-_VJEPA2 = _Family(292, 256, 1 / 255, False, _IMAGENET_MEAN, _IMAGENET_STD, short_side_of_crop=True)
+_VIVIT = _Family(256, 224, 1 / 127.5, "switch", _HALF, _HALF, original_factor=1 / 127.5)
+_VIVIT_VIDEO = replace(_VIVIT, offset="always")
+_VIDEOMAE = _Family(224, 224, 1 / 255, "never", _HALF, _HALF)
+_TIMESFORMER = _Family(224, 224, 1 / 255, "never", _IMAGENET_MEAN, _IMAGENET_STD)
+_VJEPA2 = _Family(292, 256, 1 / 255, "never", _IMAGENET_MEAN, _IMAGENET_STD, short_side_of_crop=True)
 
 _PROCESSORS: dict[str, tuple[_Family, ResizeRule]] = {
     "VivitImageProcessor": (_VIVIT, "pil"),
-    "VivitVideoProcessor": (_VIVIT, "torchvision"),
+    "VivitVideoProcessor": (_VIVIT_VIDEO, "torchvision"),
     "VideoMAEFeatureExtractor": (_VIDEOMAE, "torchvision"),
     "VideoMAEImageProcessor": (_VIDEOMAE, "torchvision"),
     "VideoMAEImageProcessorFast": (_VIDEOMAE, "torchvision"),
@@ -70,9 +75,11 @@ def read_hf_config(
     if value_range == "original" and family.original_factor is not None:
         return {**fields, "rescale_factor": family.original_factor, "offset": True, "mean": None, "std": None}
     rescales, normalises = _switch(config, "do_rescale"), _switch(config, "do_normalize")
-    offset = _switch(config, "offset", default=family.offset)
-    if offset and not rescales:
-        raise _error("offset", True, "do_rescale to be true as well")
+    offset = family.offset == "always" and rescales
+    if family.offset == "switch" and _switch(config, "offset"):
+        if not rescales:
+            raise _error("offset", True, "do_rescale to be true as well")
+        offset = True
     return {
         **fields,
         "rescale_factor": _number(config, "rescale_factor", family.rescale_factor) if rescales else 1.0,

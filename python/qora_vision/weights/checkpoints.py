@@ -123,6 +123,10 @@ class Checkpoint:
             tensors[plain] = tensor
         return Checkpoint(self.path, tensors)
 
+    def with_prefix(self, prefix: str) -> Checkpoint:
+        """Return the same tensors under their names with a prefix."""
+        return Checkpoint(self.path, {prefix + name: tensor for name, tensor in self._tensors.items()})
+
     def _find(self, name: str) -> StoredTensor:
         try:
             return self._tensors[name]

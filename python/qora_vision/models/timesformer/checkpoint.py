@@ -86,7 +86,7 @@ _MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _HEAD_DIM = 64
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> TimesformerConfig:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> TimesformerConfig:
     """Read config.json; missing fields take the defaults of transformers' `TimesformerConfig`."""
     kind = read_field(fields, "attention_type", str, "divided_space_time")
     return TimesformerConfig(
@@ -181,6 +181,7 @@ CHECKPOINT_MAP = CheckpointMap(
     # Layers of the image model that training started from. They take no part in classifying a clip.
     ignored=(r"pre_logits\..*", r"head_dist\..*"),
     prefixes=("cls_head.",),
+    encoder_prefix="timesformer.",
     read_config=read_config,
     protocol=protocol,
     original_fields=original_fields,

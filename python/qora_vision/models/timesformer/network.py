@@ -16,7 +16,6 @@ from qora_vision.models.base import Model, OnBlock, Output, reporter
 from qora_vision.models.vit import VitConfig
 from qora_vision.nn.attention import QkvProjection, TimeAttention
 from qora_vision.nn.block import Block, BlockConfig, Stack, plain_stack
-from qora_vision.nn.heads import NormedHead
 from qora_vision.nn.layer import Branch, Layer
 from qora_vision.nn.linear import Linear
 from qora_vision.nn.specs import TensorScope, TensorSpec
@@ -170,15 +169,16 @@ class Timesformer(Model):
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__(config)
-        dim, depth, block = config.embed_dim, config.depth, config.block
+        depth, block = config.depth, config.block
+        cls_alone = [config.num_classes is not None and i == depth - 1 for i in range(depth)]
         self._positions = self.add("", Positions(config))
         self._embed = self.add("embed", config.embedding())
         if config.attention_type == "divided_space_time":
-            stack = Stack(Block(DividedAttention(block, i == depth - 1), block.mlp()) for i in range(depth))
+            stack = Stack(Block(DividedAttention(block, alone), block.mlp()) for alone in cls_alone)
         else:
-            stack = plain_stack(block, depth, first_row_only=True)
+            stack = plain_stack(block, depth, first_row_only=cls_alone[-1])
         self._blocks = self.add("blocks", stack)
-        self._head = self.add("", NormedHead("norm", config.norm(), dim, config.num_classes))
+        self._head = self.add("", config.end())
 
     def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
         """See `Model`."""
@@ -187,10 +187,25 @@ class Timesformer(Model):
         x = self._embedded(clip, workspace, sequences)
         report(x)
         x = self._blocks(x, workspace, report, sequences)
+        if config.num_classes is None:
+            return Output(*self._head(self._in_order(x, sequences)))
         if len(x) > 1 and not config.frame_average:
-            logits, embeddings = zip(*(self._head(row) for row in x[:, None]), strict=True)
-            return Output(np.mean(logits, axis=0), np.mean(embeddings, axis=0))
+            outputs = [self._head(row) for row in x[:, None]]
+            return Output(*(np.mean(parts, axis=0) for parts in zip(*outputs, strict=True)))
         return Output(*self._head(x.mean(axis=0, keepdims=True) if len(x) > 1 else x))
+
+    def _in_order(self, x: FloatArray, sequences: int) -> FloatArray:
+        """Return the tokens in the reference's order.
+
+        CLS comes first, then the patches by place, each at all times. Where attention is in space only, the
+        order is ours: frame by frame, each after its CLS token.
+        """
+        config = self.config
+        if config.attention_type == "space_only":
+            return x
+        patches = x.reshape(sequences, -1, config.embed_dim)[:, 1:]
+        by_frame = patches.reshape(config.num_frames, config.num_patches, config.embed_dim)
+        return np.concatenate([x[:1], by_frame.swapaxes(0, 1).reshape(-1, config.embed_dim)])
 
     def _embedded(self, clip: FloatArray, workspace: Workspace, sequences: int) -> FloatArray:
         """Return `sequences` sequences of patches with positions added, each after CLS, as one matrix."""

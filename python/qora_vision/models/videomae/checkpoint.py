@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from qora_vision.errors import CheckpointError, shown
-from qora_vision.models.videomae.network import VideoMaeConfig
+from qora_vision.models.videomae.network import VideoMaeConfig, sinusoids
 from qora_vision.weights.checkpoints import Checkpoint
 from qora_vision.weights.config_fields import activation_of, count_blocks, read_field, read_size
 from qora_vision.weights.maps import CheckpointMap, ClipProtocol
@@ -58,11 +60,13 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 # Classes of Something-Something V2, whose models see frames spread over the whole clip.
 _SPARSE_CLASSES = 174
+# Of a table of positions in half precision: values are at most 1.
+_POSITION_ERROR = 2.0**-10
 # Heads of the original models by their width. (As converted for Hugging Face the small one has 16.)
 _ORIGINAL_HEADS = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> VideoMaeConfig:
     """Read config.json; missing fields take the defaults of `VideoMAEConfig` of transformers, or of V2."""
     nested = fields.get("model_config")
     if nested is not None:
@@ -83,13 +87,20 @@ def read_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
         mlp_dim=read_field(fields, "intermediate_size", int, 3072),
         activation=activation_of(read_field(fields, "hidden_act", str, "gelu")),
         norm_eps=float(read_field(fields, "layer_norm_eps", float, 1e-12)),
-        pool_norm_eps=float(read_field(fields, "pool_norm_eps", float, 1e-5)),
+        pool_norm_eps=_pool_norm_eps(fields, num_classes),
         qv_bias=read_field(fields, "qv_bias", bool, bias),
         mean_pooling=read_field(fields, "use_mean_pooling", bool, True),
     )
 
 
-def _read_v2_config(fields: Mapping[str, Any], num_classes: int) -> VideoMaeConfig:
+def _pool_norm_eps(fields: Mapping[str, Any], num_classes: int | None) -> float | None:
+    """Return what config.json says. An encoder of Hugging Face that says nothing has no such norm."""
+    if num_classes is None and "pool_norm_eps" not in fields:
+        return None
+    return float(read_field(fields, "pool_norm_eps", float, 1e-5))
+
+
+def _read_v2_config(fields: Mapping[str, Any], num_classes: int | None) -> VideoMaeConfig:
     """Read what OpenGVLab/VideoMAEv2-* keeps under model_config: arguments of its `VisionTransformer`."""
     if read_field(fields, "cos_attn", bool, False):
         raise CheckpointError("config.json: cos_attn is true; attention by cosines is not supported")
@@ -171,14 +182,36 @@ def protocol(config: VideoMaeConfig) -> ClipProtocol:
     return ClipProtocol("segments" if config.num_classes == _SPARSE_CLASSES else "dense", 4, processor)
 
 
+def check_positions(checkpoint: Checkpoint, config: VideoMaeConfig) -> None:
+    """Compare a stored table of positions, as mmaction has it, with the one that the network computes.
+
+    Raises
+    ------
+    CheckpointError
+        If they differ: learned positions are not supported.
+    """
+    if "pos_embed" not in checkpoint:
+        return
+    stored = checkpoint.read("pos_embed").astype(np.float32)
+    computed = sinusoids(config.sequence_length, config.embed_dim)
+    stored = stored.reshape(stored.shape[-2:]) if stored.ndim > 1 else stored
+    if stored.shape != computed.shape or not np.abs(stored - computed).max() <= _POSITION_ERROR:
+        raise CheckpointError(
+            f"{checkpoint.path}: pos_embed {shown(stored.shape)} is not the table of sines and cosines "
+            f"{shown(computed.shape)} that VideoMAE computes: learned positions are not supported"
+        )
+
+
 CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
     # Tensors of pre-training: the decoder, and the encoder's norm, which mean pooling does not use. mmaction
-    # stores the table of positions, which we compute.
+    # stores the table of positions, which we compute: see `check_positions`.
     ignored=(r"decoder\..*", r"encoder_to_decoder\..*", r"mask_token", r"norm\.(weight|bias)", r"pos_embed"),
     # Prefixes of the pre-trained encoder, and of mmaction.
     prefixes=("encoder.", "cls_head."),
+    encoder_prefix="videomae.",
     read_config=read_config,
     protocol=protocol,
+    check=check_positions,
     original_fields=original_fields,
 )

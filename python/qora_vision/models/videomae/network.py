@@ -18,7 +18,7 @@ from qora_vision.models.base import Model, OnBlock, Output, reporter
 from qora_vision.models.vit import VitConfig
 from qora_vision.nn.block import BlockConfig, plain_stack
 from qora_vision.nn.embedding import ComputedTable
-from qora_vision.nn.heads import NormedHead
+from qora_vision.nn.heads import NormedHead, TokenMean
 from qora_vision.nn.norm import LayerNorm
 from qora_vision.nn.specs import TensorSpec
 from qora_vision.nn.workspace import Workspace
@@ -30,14 +30,21 @@ class VideoMaeConfig(VitConfig):
 
     `qv_bias`: queries and values have a bias; keys never do. `mean_pooling`: the classifier reads the mean of
     all tokens through a layer norm with `pool_norm_eps`, else the first token through one with `norm_eps`.
+    Without a classifier the embedding is the mean of all tokens. With `mean_pooling` it goes through the norm
+    with `pool_norm_eps`, where that is not None; else each token has gone through the one with `norm_eps`.
     """
 
     name: ClassVar[str] = "videomae"
 
     norm_eps: float = 1e-12
-    pool_norm_eps: float = 1e-5
+    pool_norm_eps: float | None = 1e-5
     qv_bias: bool = True
     mean_pooling: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_classes is not None and self.pool_norm_eps is None:
+            raise ValueError(f"{self.name}: a classifier needs a number as pool_norm_eps, got None")
 
     @property
     def sequence_length(self) -> int:
@@ -48,6 +55,17 @@ class VideoMaeConfig(VitConfig):
     def block(self) -> BlockConfig:
         """Shape of each transformer block."""
         return replace(super().block, biased="qv" if self.qv_bias else "")
+
+    def end(self) -> NormedHead | TokenMean:
+        """See `VitConfig`: with `mean_pooling` the norm is that of the mean."""
+        if not self.mean_pooling:
+            return super().end()
+        if self.pool_norm_eps is None:
+            return TokenMean()
+        norm = LayerNorm(self.embed_dim, self.pool_norm_eps)
+        if self.num_classes is None:
+            return TokenMean(mean_norm=("pool_norm", norm))
+        return NormedHead("pool_norm", norm, self.embed_dim, self.num_classes)
 
     def tensor_specs(self) -> dict[str, TensorSpec]:
         """Return every tensor of the model by name; positions are computed."""
@@ -65,12 +83,9 @@ class VideoMae(Model):
         self._embed = self.add("embed", config.embedding())
         length = config.sequence_length
         self._positions = self.add("", ComputedTable(lambda: sinusoids(length, dim)))
-        first_row_only = not config.mean_pooling
+        first_row_only = config.num_classes is not None and not config.mean_pooling
         self._blocks = self.add("blocks", plain_stack(config.block, config.depth, first_row_only))
-        norm_name, norm = "norm", config.norm()
-        if config.mean_pooling:
-            norm_name, norm = "pool_norm", LayerNorm(dim, config.pool_norm_eps)
-        self._head = self.add("", NormedHead(norm_name, norm, dim, config.num_classes))
+        self._head = self.add("", config.end())
 
     def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
         """See `Model`."""
@@ -79,7 +94,7 @@ class VideoMae(Model):
         self._embed(clip, x, residual=self._positions.values)
         report(x)
         x = self._blocks(x, workspace, report)
-        if self.config.mean_pooling:
+        if self.config.num_classes is not None and self.config.mean_pooling:
             x = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         return Output(*self._head(x))
 

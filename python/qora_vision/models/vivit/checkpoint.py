@@ -61,7 +61,7 @@ def original_fields(checkpoint: Checkpoint) -> dict[str, Any] | None:
     }
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> VivitConfig:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> VivitConfig:
     """Read config.json; missing fields take the defaults of transformers' `VivitConfig`."""
     return VivitConfig(
         num_classes=num_classes,
@@ -87,6 +87,7 @@ CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
     # Tensors that a classifier does not need.
     ignored=(r"vivit\.pooler\..*",),
+    encoder_prefix="vivit.",
     read_config=read_config,
     protocol=protocol,
     original_fields=original_fields,

@@ -13,7 +13,6 @@ from qora_vision.models.base import Model, OnBlock, Output, reporter
 from qora_vision.models.vit import VitConfig
 from qora_vision.nn.block import BlockConfig, plain_stack
 from qora_vision.nn.embedding import Table
-from qora_vision.nn.heads import NormedHead
 from qora_vision.nn.specs import TensorSpec
 from qora_vision.nn.workspace import Workspace
 
@@ -54,8 +53,9 @@ class Vivit(Model):
         self._cls_token = self.add("cls_token", Table(dim))
         self._positions = self.add("pos_embed", Table(config.sequence_length, dim))
         self._embed = self.add("embed", config.embedding())
-        self._blocks = self.add("blocks", plain_stack(config.block, config.depth, first_row_only=True))
-        self._head = self.add("", NormedHead("norm", config.norm(), dim, config.num_classes))
+        cls_alone = config.num_classes is not None
+        self._blocks = self.add("blocks", plain_stack(config.block, config.depth, first_row_only=cls_alone))
+        self._head = self.add("", config.end())
 
     def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
         """See `Model`."""

@@ -38,6 +38,7 @@ class VivitFactorisedAttentionConfig(VitConfig):
 
     name: ClassVar[str] = "vivit_factorised_attention"
 
+    num_classes: int
     num_frames: int = 32
     activation: Activation = "gelu_tanh"
     attention: FactorisedAttention = "time_space"

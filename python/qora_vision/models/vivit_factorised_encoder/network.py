@@ -32,6 +32,7 @@ class VivitFactorisedEncoderConfig(VitConfig):
 
     name: ClassVar[str] = "vivit_factorised_encoder"
 
+    num_classes: int
     num_frames: int = 32
     activation: Activation = "gelu_tanh"
     temporal_depth: int = 4

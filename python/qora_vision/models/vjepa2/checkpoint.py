@@ -7,7 +7,7 @@ from typing import Any
 
 from qora_vision.models.vjepa2.network import Vjepa2Config
 from qora_vision.weights.config_fields import activation_of, read_field, read_size
-from qora_vision.weights.maps import CheckpointMap, ClipProtocol
+from qora_vision.weights.maps import HUGGING_FACE_FIELDS, CheckpointMap, ClipProtocol
 from qora_vision.weights.sources import Applied, SourcePattern
 
 _ENCODER = "vjepa2.encoder"
@@ -50,7 +50,7 @@ _NAMES: dict[str, tuple[SourcePattern, ...]] = {
 _COARSE_FRAMES = 16
 
 
-def read_config(fields: Mapping[str, Any], num_classes: int) -> Vjepa2Config:
+def read_config(fields: Mapping[str, Any], num_classes: int | None) -> Vjepa2Config:
     """Read config.json; missing fields take the defaults of `VJEPA2Config` of transformers.
 
     `pooler_heads` is our own field: the reference gives the pooler as many heads as the encoder, even if it
@@ -100,6 +100,15 @@ CHECKPOINT_MAP = CheckpointMap(
     names=_NAMES,
     # The predictor serves training and planning.
     ignored=(r"vjepa2\.predictor\..*",),
+    encoder_prefix="vjepa2.",
     read_config=read_config,
+    field_names=HUGGING_FACE_FIELDS
+    | {
+        "image_size": "crop_size",
+        "mlp_dim": "mlp_ratio",
+        "num_channels": "in_chans",
+        "num_frames": "frames_per_clip",
+        "pooler_depth": "num_pooler_layers",
+    },
     protocol=protocol,
 )

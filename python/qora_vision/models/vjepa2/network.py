@@ -1,4 +1,4 @@
-"""V-JEPA 2 as a classifier: an encoder with rotary positions in three dimensions, pooled by attention.
+"""V-JEPA 2: an encoder with rotary positions in three dimensions; for a classifier, pooled by attention.
 
 Assran et al. 2025, "V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning",
 sections 2 and 4; Su et al. 2021, "RoFormer" for rotary positions. Reference: `VJEPA2ForVideoClassification`
@@ -7,6 +7,7 @@ of Hugging Face transformers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from qora_vision.models.vit import MAX_DEPTH, VitConfig
 from qora_vision.nn.attention import SelfAttention, project_heads
 from qora_vision.nn.block import Block, BlockConfig, Stack, plain_stack
 from qora_vision.nn.embedding import Table
-from qora_vision.nn.heads import Head
+from qora_vision.nn.heads import Head, TokenMean
 from qora_vision.nn.layer import Layer, Module
 from qora_vision.nn.linear import FusedLinear
 from qora_vision.nn.specs import TensorScope, TensorSpec
@@ -32,7 +33,8 @@ _ROTARY_BASE = 10000.0
 class Vjepa2Config(VitConfig):
     """Shape of a V-JEPA 2; the defaults are those of ViT-L on 16 frames.
 
-    `pooler_depth`: blocks of self-attention before the query of the pooler attends to their output.
+    `pooler_depth`: blocks of self-attention before the query of the pooler attends to their output. A model
+    without a classifier has no pooler.
     """
 
     name: ClassVar[str] = "vjepa2"
@@ -140,6 +142,24 @@ class AttentivePooler(Module):
         return self._mlp(pooled, workspace)
 
 
+class PooledHead(Module):
+    """The classifier: blocks of self-attention, the pooler, a linear layer."""
+
+    def __init__(self, config: Vjepa2Config, num_classes: int) -> None:
+        super().__init__()
+        block = config.pooler_block
+        self._blocks = self.add("pooler.blocks", plain_stack(block, config.pooler_depth))
+        self._pooler = self.add("pooler", AttentivePooler(block))
+        self._head = self.add("", Head(config.embed_dim, num_classes))
+
+    def __call__(
+        self, x: FloatArray, workspace: Workspace, report: Callable[[FloatArray], None]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Classify the tokens x (rows, embed_dim), which are changed; returns what `Head` does."""
+        self._blocks(x, workspace, report)
+        return self._head(self._pooler(x, workspace))
+
+
 class Vjepa2(Model):
     """The network; see `Model`. `on_block` gets the encoder's blocks first, then those of the pooler."""
 
@@ -147,7 +167,7 @@ class Vjepa2(Model):
 
     def __init__(self, config: Vjepa2Config) -> None:
         super().__init__(config)
-        block, pooler = config.block, config.pooler_block
+        block = config.block
         rotary = self.add("", Rotary(config.grid, block.head_dim))
         self._embed = self.add("embed", config.embedding())
         self._blocks = self.add(
@@ -158,9 +178,9 @@ class Vjepa2(Model):
             ),
         )
         self._norm = self.add("norm", config.norm())
-        self._pooler_blocks = self.add("pooler.blocks", plain_stack(pooler, config.pooler_depth))
-        self._pooler = self.add("pooler", AttentivePooler(pooler))
-        self._head = self.add("", Head(config.embed_dim, config.num_classes))
+        classes = config.num_classes
+        end = TokenMean() if classes is None else PooledHead(config, classes)
+        self._end = self.add("", end)
 
     def run(self, clip: FloatArray, workspace: Workspace, on_block: OnBlock | None) -> Output:
         """See `Model`."""
@@ -170,8 +190,9 @@ class Vjepa2(Model):
         report(x)
         self._blocks(x, workspace, report)
         self._norm(x, x)
-        self._pooler_blocks(x, workspace, report)
-        return Output(*self._head(self._pooler(x, workspace)))
+        if isinstance(self._end, TokenMean):
+            return Output(*self._end(x))
+        return Output(*self._end(x, workspace, report))
 
 
 def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> tuple[FloatArray, FloatArray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from qora_vision.errors import VideoError
 from qora_vision.video._opencv import load_opencv, quiet
 from qora_vision.video.decoders import DECODERS, decoder_name
 
-# Codec -> decoders of FFmpeg, an encoder to try OpenCV with, and the container for that.
+# Codec -> decoders of FFmpeg, an encoder to try OpenCV with, and the container for that. libsvtav1 is none of
+# the encoders: it makes the whole process a real-time one where it may, and leaves a hundred threads.
 _CODECS = {
     "h264": (("h264",), "libx264", ".mp4"),
     "hevc": (("hevc",), "libx265", ".mp4"),
@@ -131,7 +131,6 @@ def _write_sample(path: Path, encoder: str, pixels: str) -> bool:
         with av.open(str(path), "w") as container:
             # Encoders that tell the terminal what they do, unless asked not to.
             quiet_x265 = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
-            os.environ.setdefault("SVT_LOG", "0")
             stream = container.add_stream(encoder, rate=25, options=quiet_x265)
             stream.width, stream.height, stream.pix_fmt = 128, 128, pixels
             stream.codec_context.thread_count = 1

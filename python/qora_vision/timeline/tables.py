@@ -1,0 +1,27 @@
+"""Segments as rows: CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from qora_vision.timeline.track import Track
+
+COLUMNS = ("source", "start", "end", "label", "score", "windows")
+
+
+def write_csv(tracks: Sequence[Track]) -> str:
+    """Return all segments as CSV (RFC 4180 with line feeds), a row each, under a row of column names.
+
+    Times are seconds with three digits behind the point.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for track in tracks:
+        for segment in track.segments:
+            times = f"{segment.start:.3f}", f"{segment.end:.3f}"
+            score = f"{segment.score:.4f}"
+            writer.writerow([track.source, *times, segment.label, score, len(segment.scores)])
+    return text.getvalue()
