@@ -215,7 +215,7 @@ def test_clips_and_precisions_that_do_not_serve(checkpoint: Path, tmp_path: Path
         qora_vision.load(checkpoint, calibrate=[])
     with pytest.raises(ValueError, match="must be a sequence of clips"):
         qora_vision.load(checkpoint, calibrate="clip.mp4")
-    with pytest.raises(ValueError, match="to q4 or q8, but not to f16"):
+    with pytest.raises(ValueError, match="is for q4 and q8 weights, got f16"):
         qora_vision.load(checkpoint, weights="f16", calibrate=good)
     with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):
         qora_vision.load(checkpoint, calibrate=[tmp_path / "missing.mp4"])

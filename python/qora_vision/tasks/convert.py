@@ -1,4 +1,4 @@
-"""`convert()`: a model into a `.qora-vision` file, without ever holding all its weights."""
+"""`convert()`: write a model as a `.qora-vision` file without holding all its weights in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def convert(
     calibrate: Sequence[Frames] | None = None,
     progress: Progress | None = None,
 ) -> ModelHeader:
-    """Write a model as one `.qora-vision` file, all of it or nothing: an older file survives any failure.
+    """Write a model as a `.qora-vision` file. After a failure, an older file of that name is unchanged.
 
     The file is the one that `load(src, ...).save(output)` writes. But the weights of a checkpoint are read,
     quantised and written some rows at a time, so that memory does not grow with the model. `calibrate` alone

@@ -1,4 +1,4 @@
-"""`Encoder`: clips in, vectors out."""
+"""`Encoder`: compute embedding vectors of videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qora_vision.tasks.model import ClipModel
 
 
 class Encoder(ClipModel):
-    """A model without a classifier: it turns videos into vectors; see `ClipModel`."""
+    """A model without a classifier. It computes embedding vectors of videos; see `ClipModel`."""
 
     def __repr__(self) -> str:
         return (

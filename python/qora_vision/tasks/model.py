@@ -1,4 +1,4 @@
-"""What every model that takes clips offers, whatever its task: `VideoClassifier` and `Encoder` add theirs."""
+"""The base class of `VideoClassifier` and `Encoder`: everything that does not depend on the task."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ class ClipModel:
         stride: int | None = None,
         views: tuple[int, int] = (1, 1),
     ) -> FloatArray:
-        """Return exactly what the network is fed: (views, T, C, H, W) float32, by default one view.
+        """Return the input of the network: (views, T, C, H, W) float32, by default one view.
 
         Arguments and errors: see `VideoClassifier.classify`.
         """
         return self._clips.prepare(frames, FrameChoice(channel_order, sampling, stride, views))
 
     def no_classes(self, what: str) -> TaskError:
-        """Return the error that a model without classes raises when it is to do `what`."""
+        """Return the error of an operation `what` that needs classes, which this model lacks."""
         name = self.provenance.get("source", "this model")
         return TaskError(
             f"{shown(name)} cannot {what}: it is an encoder ({self.architecture}) without classes; embed() "

@@ -1,4 +1,6 @@
-"""Segments of a video (start, end, label, scores), and the formats of files that they are written in.
+"""Segments and their file formats: subtitles, tables, edit lists, annotation files.
+
+A segment is a stretch of a video with a start, an end, a label and scores.
 
 This room knows neither videos nor models. It may import `errors`, and no other room.
 """

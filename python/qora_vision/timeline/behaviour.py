@@ -13,7 +13,7 @@ from qora_vision.timeline.track import Track, milliseconds, one_line
 
 # Of BORIS 8; its program writes the same number.
 _BORIS_VERSION = "7.0"
-# BORIS' behaviours have a key each; further ones stay without.
+# Each behaviour of BORIS has a key; behaviours beyond these have none.
 _KEYS = string.ascii_lowercase + string.digits
 
 
@@ -154,7 +154,7 @@ def write_eaf(track: Track) -> str:
 
 
 def _mime_type(name: str) -> str:
-    """Return what ELAN calls a video: it knows few kinds, and takes the rest for unknown."""
+    """Return ELAN's media type of a video: "unknown" for all but a few kinds."""
     known = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mpeg"}
     return known.get(Path(name).suffix.lower(), "unknown")
 

@@ -1,4 +1,4 @@
-"""Every format that segments can be written in."""
+"""The list of formats that segments can be written in."""
 
 from __future__ import annotations
 

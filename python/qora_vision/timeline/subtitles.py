@@ -26,7 +26,7 @@ def _text(segment: Segment) -> str:
 
 def _span(segment: Segment, mark: str) -> str:
     start, end = milliseconds(segment.start), milliseconds(segment.end)
-    # Players show nothing of a cue that ends when it starts.
+    # Players do not show a cue that ends when it starts.
     return f"{_clock(start, mark)} --> {_clock(max(end, start + 1), mark)}"
 
 

@@ -12,7 +12,7 @@ COLUMNS = ("source", "start", "end", "label", "score", "windows")
 
 
 def write_csv(tracks: Sequence[Track]) -> str:
-    """Return all segments as CSV (RFC 4180 with line feeds), a row each, under a row of column names.
+    """Return all segments as CSV (RFC 4180 with line feeds), a row for each, after a row of column names.
 
     Times are seconds with three digits behind the point.
     """

@@ -1,4 +1,4 @@
-"""The segments of one video, as writers take them."""
+"""The segments of one video, as the writers of formats need them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qora_vision.timeline.segment import Segment
 
-# Where a video does not say how many frames a second it has.
+# The rate of a video that states none.
 _USUAL_FPS = 25.0
 
 
@@ -25,7 +25,7 @@ class Track:
     fps
         Nominal frames per second: edit lists count frames. None: 25.
     duration
-        Seconds, None if unknown: then it is taken to end with the last segment.
+        Seconds. None if unknown: the video then ends with the last segment.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Track:
 
     @property
     def length(self) -> float:
-        """Seconds to the end of the video, as far as it is known."""
+        """Duration of the video in seconds; if unknown, the end of the last segment."""
         return max([self.duration or 0.0, *(segment.end for segment in self.segments)])
 
     @property
@@ -55,7 +55,7 @@ class Track:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and control characters: formats of lines have no room for them."""
+    """Return a text without line breaks and control characters: line-based formats cannot hold them."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
