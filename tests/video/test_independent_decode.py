@@ -90,7 +90,7 @@ def test_frames_equal_those_of_another_decoder(path: Path) -> None:
     height, width = frames[0].shape[:2]
     shape = (width, height, 3) if turned.transposed else (height, width, 3)
     for ours, coded in zip(frames, np.frombuffer(raw, np.uint8).reshape(-1, *shape), strict=True):
-        theirs = turned.apply(np.ascontiguousarray(coded), None)
+        theirs = turned.apply(np.ascontiguousarray(coded))
         difference = ours.astype(int) - theirs
         if deep:  # versions of swscale interpolate colours in different ways beyond 8 bits
             assert np.abs(difference.mean((0, 1))).max() <= 1

@@ -186,10 +186,8 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Yield every frame as (H, W, 3) uint8 RGB, one at a time."""
-        buffer: NDArray[np.uint8] | None = None
         for _, decoder in self._grabs():
-            buffer = decoder.retrieve(buffer)
-            yield np.ascontiguousarray(buffer[..., ::-1])
+            yield np.ascontiguousarray(decoder.retrieve()[..., ::-1])
 
     def stream(self, transform: Callable[[NDArray[np.uint8]], T]) -> Iterator[tuple[float | None, T]]:
         """Apply `transform` to every frame as it comes; yields its time stamp in seconds with the result.
@@ -202,16 +200,13 @@ class VideoReader:
         VideoError
             If not one frame decodes.
         """
-        buffer: NDArray[np.uint8] | None = None
         for _, decoder in self._grabs():
-            buffer = decoder.retrieve(buffer)
-            yield decoder.seconds(), transform(buffer)
+            yield decoder.seconds(), transform(decoder.retrieve())
 
     def pick(self, indices: Iterable[int], transform: Callable[[NDArray[np.uint8]], T]) -> dict[int, T]:
         """Apply `transform` to the frames of these numbers, as they come, and keep the results by number.
 
-        `transform` gets (H, W, 3) uint8 BGR in a buffer that is used again for the next frame: it must not
-        keep it.
+        `transform` gets (H, W, 3) uint8 BGR, and must neither keep it nor write to it.
 
         Raises
         ------
@@ -265,13 +260,11 @@ class VideoReader:
     ) -> tuple[dict[int, T], int]:
         """Decode once up to frame `last` (None: the end): results by number, and the frames seen."""
         kept: dict[int, T] = {}
-        buffer: NDArray[np.uint8] | None = None
         count = 0
         for index, decoder in self._grabs():
             count = index + 1
             if index in wanted:
-                buffer = decoder.retrieve(buffer)
-                kept[index] = transform(buffer)
+                kept[index] = transform(decoder.retrieve())
             if index == last:
                 break
         return kept, count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -79,14 +80,16 @@ class VideoFile(FrameSource):
     def __init__(self, path: Any, *, decoder: str | None = None) -> None:
         self._origin = find_origin(path)
         self._decoder = decoder
-        # What cannot be opened is reported here, before any work.
-        with self._reader() as reader:
-            self.path = reader.path
-            self._fps, self._has_stamps = reader.fps, reader.has_stamps
-            self._promised = reader.promised_frames
+        # What cannot be opened is reported here, before any work. The first pass takes it from there.
+        self._opened: VideoReader | None = (reader := VideoReader(self._origin, decoder=decoder))
+        weakref.finalize(self, reader.close)
+        self.path = reader.path
+        self._fps, self._has_stamps = reader.fps, reader.has_stamps
+        self._promised = reader.promised_frames
 
     def _reader(self) -> VideoReader:
-        return VideoReader(self._origin, decoder=self._decoder)
+        reader, self._opened = self._opened, None
+        return reader or VideoReader(self._origin, decoder=self._decoder)
 
     def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
         """Decode up to the last wanted frame."""

@@ -45,13 +45,8 @@ class Decoder(ABC):
         """Return how the frame that was grabbed last is turned before it is handed out."""
 
     @abstractmethod
-    def retrieve(self, buffer: Frame | None = None) -> Frame:
-        """Convert the frame that was grabbed last to upright (H, W, 3) uint8 BGR.
-
-        Parameters
-        ----------
-        buffer
-            An earlier result to write into, if the size has stayed the same.
+    def retrieve(self) -> Frame:
+        """Convert the frame that was grabbed last to upright (H, W, 3) uint8 BGR, not to be written to.
 
         Raises
         ------
