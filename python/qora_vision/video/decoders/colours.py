@@ -58,8 +58,8 @@ def conversion(frame: Any, context: Any, where: str, version: str) -> dict[str, 
     if matrix is None:
         raise VideoError(
             f"{where} has the colour matrix {_MATRIX_NAMES.get(number, f'number {number}')}, which FFmpeg "
-            "does not convert; expected BT.601, BT.709 or BT.2020: export the video as BT.709 with the program "
-            "that made it"
+            "does not convert; expected BT.601, BT.709 or BT.2020: export the video as BT.709 with the "
+            "program that made it"
         )
     full = layout.name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
     return {
