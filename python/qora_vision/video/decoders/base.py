@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from qora_vision.video.decoders.numbering import KeyPacket, Numbering
 from qora_vision.video.decoders.orientation import Orientation
 
 Frame = NDArray[np.uint8]
@@ -53,6 +54,18 @@ class Decoder(ABC):
         VideoError
             If its colours cannot be converted.
         """
+
+    def number_frames(self) -> Numbering | None:
+        """Count by packets, without decoding, which spends a fresh decoder; None where that may be wrong."""
+        return None
+
+    def seek(self, key: KeyPacket, number: int) -> bool:
+        """Go to a key packet, whose frame of this number comes next; False if that cannot be."""
+        return False
+
+    def is_sound(self, shown: int, key: bool) -> bool:
+        """Whether the last frame has this time, is whole, and is a key frame if it must be."""
+        return False
 
     @abstractmethod
     def no_frames(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+from array import array
 from collections import deque
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import numpy as np
 from qora_vision.errors import VideoError
 from qora_vision.video.decoders.base import Decoder, Frame
 from qora_vision.video.decoders.colours import BT601, conversion
+from qora_vision.video.decoders.nal_units import is_idr
+from qora_vision.video.decoders.numbering import KeyPacket, Numbering
 from qora_vision.video.decoders.orientation import UPRIGHT, Orientation
 from qora_vision.video.encryption import is_encrypted_mp4
 from qora_vision.video.origins import Origin
@@ -34,6 +38,9 @@ _COVER = 0x400 | 0x800  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUM
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
 # Names of decoders that differ from their codec's.
 _CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
+# Where a packet is a frame and a key frame needs nothing before it, and where FFmpeg seeks by an index.
+_NUMBERED_CODECS = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores"}
+_NUMBERED_CONTAINERS = ("mov", "matroska")
 
 
 class _Named:
@@ -183,6 +190,55 @@ class PyavDecoder(Decoder):
             pass
         except av.error.FFmpegError as error:
             self._check_machine(error)
+
+    def number_frames(self) -> Numbering | None:
+        """For MP4, MOV, Matroska and WebM with codecs whose packets are frames."""
+        container = self._container.format.name
+        if self.codec not in _NUMBERED_CODECS or not any(each in container for each in _NUMBERED_CONTAINERS):
+            return None
+        extradata = bytes(self._stream.codec_context.extradata or b"") if self.codec == "h264" else None
+        times, keys = array("q"), {}
+        try:
+            for packet in self._packets:
+                if packet.size == 0:
+                    break
+                if packet.is_discard and not times:
+                    continue
+                shown = packet.pts
+                if packet.is_corrupt or packet.is_discard or shown is None:
+                    return None
+                if packet.is_keyframe and (extradata is None or is_idr(bytes(packet), extradata)):
+                    keys[len(times)] = KeyPacket(shown, shown if packet.dts is None else packet.dts)
+                times.append(shown)
+        except av.error.FFmpegError as error:
+            self._check_machine(error)
+            return None
+        self._check_machine()
+        return Numbering(times, keys)
+
+    def seek(self, key: KeyPacket, number: int) -> bool:
+        """By presentation time, and where that leads elsewhere by decoding time."""
+        self._ready.clear()
+        self._ended = False
+        self._index = number - 1
+        for stamp in dict.fromkeys((key.shown, key.read)):
+            try:
+                self._container.seek(stamp, stream=self._stream)
+                packets = self._container.demux(self._stream)
+                first = next(packets, None)
+            except av.error.FFmpegError as error:
+                self._check_machine(error)
+                return False
+            if first is not None and first.size and first.pts == key.shown:
+                self._packets = chain([first], packets)
+                return True
+        return False
+
+    def is_sound(self, shown: int, key: bool) -> bool:
+        """Fields of an interlaced frame depend on its neighbours, so such frames are not."""
+        frame = self._frame
+        whole = not (frame.is_corrupt or frame.interlaced_frame)
+        return whole and frame.pts == shown and (bool(frame.key_frame) or not key)
 
     def seconds(self) -> float | None:
         """Exact to the container's own tick."""
