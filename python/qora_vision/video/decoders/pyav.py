@@ -84,6 +84,8 @@ class PyavDecoder(Decoder):
     def __init__(self, origin: Origin, threads: int = 1) -> None:
         self._origin = origin
         self._frame: Any = None
+        self._previous: Any = None
+        self._deinterlacer: Any = None
         self._ready: deque[Any] = deque()
         self._index = -1
         self._ended = False
@@ -164,7 +166,9 @@ class PyavDecoder(Decoder):
                 self._frame = None
                 return False
             self._feed()
-        self._frame = self._ready.popleft()
+        frame = self._ready.popleft()
+        self._previous = self._frame if frame.interlaced_frame else None
+        self._frame = frame
         self._index += 1
         return True
 
@@ -219,6 +223,7 @@ class PyavDecoder(Decoder):
     def seek(self, key: KeyPacket, number: int) -> bool:
         """By presentation time, and where that leads elsewhere by decoding time."""
         self._ready.clear()
+        self._frame = None
         self._ended = False
         self._index = number - 1
         for stamp in dict.fromkeys((key.shown, key.read)):
@@ -260,6 +265,16 @@ class PyavDecoder(Decoder):
         """Whether the frame that was grabbed last consists of two fields."""
         return bool(self._frame.interlaced_frame)
 
+    def _whole_picture(self) -> Any:
+        if self._deinterlacer is None:
+            from qora_vision.video.decoders.deinterlacing import Deinterlacer
+
+            self._deinterlacer = Deinterlacer()
+        while not self._ready and not self._ended:
+            self._feed()
+        following = self._ready[0] if self._ready else None
+        return self._deinterlacer.apply(self._previous, self._frame, following)
+
     def check_colours(self) -> None:
         """Raise VideoError if the frame that was grabbed last has a matrix that FFmpeg does not convert."""
         self._colours()
@@ -274,9 +289,9 @@ class PyavDecoder(Decoder):
         return conversion(self._frame, self._stream.codec_context, where, av.__version__)
 
     def retrieve(self) -> Frame:
-        """Convert by the frame's own colour tags; both fields of an interlaced frame are woven together."""
-        frame = self._frame
+        """Convert by the frame's own colour tags; of an interlaced frame, its first field."""
         colours = self._colours()
+        frame = self._whole_picture() if self.interlaced else self._frame
         try:
             picture = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", **colours)
         except av.error.FFmpegError as error:
@@ -293,7 +308,7 @@ class PyavDecoder(Decoder):
     def close(self) -> None:
         """Let go of container and file."""
         self._ready.clear()
-        self._frame = None
+        self._frame = self._previous = self._deinterlacer = None
         self._packets = iter(())
         if self._container is not None:
             self._container.close()

@@ -18,7 +18,7 @@ _CODECS = {
     "hevc": (("hevc",), "libx265", ".mp4"),
     "vp8": (("vp8", "libvpx"), "libvpx", ".webm"),
     "vp9": (("vp9", "libvpx-vp9"), "libvpx-vp9", ".webm"),
-    "av1": (("libdav1d", "libaom-av1"), "libsvtav1", ".mp4"),
+    "av1": (("libdav1d", "libaom-av1"), "libaom-av1", ".mp4"),
     "mpeg4": (("mpeg4",), "mpeg4", ".mp4"),
     "mpeg2video": (("mpeg2video",), "mpeg2video", ".mpg"),
     "mjpeg": (("mjpeg",), "mjpeg", ".avi"),
