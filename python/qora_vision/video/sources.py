@@ -77,8 +77,8 @@ class VideoFile(FrameSource):
 
     channel_order: ChannelOrder = "bgr"
 
-    def __init__(self, path: Any, *, decoder: str | None = None) -> None:
-        self._origin = find_origin(path)
+    def __init__(self, path: Any, *, decoder: str | None = None, once: bool = False) -> None:
+        self._origin = find_origin(path, once=once)
         self._decoder = decoder
         # What cannot be opened is reported here, before any work. The first pass takes it from there.
         self._opened: VideoReader | None = (reader := VideoReader(self._origin, decoder=decoder))
@@ -244,7 +244,9 @@ def _is_picture(path: Path) -> bool:
     return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
-def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str | None = None) -> FrameSource:
+def as_frames(
+    source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str | None = None, once: bool = False
+) -> FrameSource:
     """Give uniform access to frames.
 
     Parameters
@@ -258,6 +260,9 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str 
         "rgb" or "bgr" (what cv2 reads): of arrays and iterables. Files know their own.
     decoder
         Of videos: "pyav" or "opencv"; None: what QORA_VISION_DECODER names in the environment, else "pyav".
+    once
+        Whether one call of `stream` is all that will be made. Then a pipe, an address or a file object that
+        cannot seek is read as its frames are needed, not to its end first.
 
     Raises
     ------
@@ -277,7 +282,7 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str 
     if is_capture(source) or is_video_object(source):
         if isinstance(source, str | os.PathLike) and os.fspath(source) and _is_picture(Path(source)):
             return ImageFolder(source)
-        return VideoFile(source, decoder=decoder)
+        return VideoFile(source, decoder=decoder, once=once)
     if isinstance(source, np.ndarray):
         return FrameList(check_clip(source), channel_order)
     try:

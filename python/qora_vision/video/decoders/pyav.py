@@ -52,13 +52,14 @@ class _Named:
     def __init__(self, file: Any, suffix: str) -> None:
         self.name = f"video{suffix}"
         self.tell = file.tell
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         self._read, self._seek = file.read, file.seek
+        self.seekable = file.seekable
 
     def read(self, size: int) -> bytes:
         try:
             return bytes(self._read(size))
-        except OSError as error:
+        except (OSError, VideoError) as error:
             self.failure = error
             raise
 
@@ -67,9 +68,6 @@ class _Named:
             return int(self._seek(offset, whence))
         except (OSError, ValueError):
             return -1  # a damaged file sends FFmpeg to places before its start
-
-    def seekable(self) -> bool:
-        return True
 
     def readable(self) -> bool:
         return True
