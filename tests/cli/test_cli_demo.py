@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builds import marked
 from paths import CLIP
 
 import qora_vision
@@ -74,7 +75,7 @@ def test_folders_have_the_rate_that_is_given(tiny_bundled: Path, frames: Path, c
     assert timeline(capsys.readouterr().out)[-1][1] == 2.2
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+@pytest.mark.parametrize("name", [*map(marked, ["film.mp4", "film.gif"])])
 def test_the_annotated_copy_exists(tiny_bundled: Path, tmp_path: Path, name: str, capsys) -> None:
     output = tmp_path / name
     assert main(["demo", str(CLIP), "-o", str(output)]) == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from builds import WRITES_GIF
 from paths import CLIP, ROOT
 
 import qora_vision
@@ -223,7 +224,7 @@ def test_a_name_that_is_no_utf8_is_read_and_written(tiny_bundled: Path, tmp_path
     result = run_script("classify", source, str(CLIP), "--model", str(tiny_bundled))
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 12
-    for suffix in (b".mp4", b".gif"):
+    for suffix in (b".mp4", b".gif") if WRITES_GIF else (b".mp4",):
         output = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9" + suffix)
         result = run_script("demo", source, "--model", str(tiny_bundled), "-o", output)
         assert result.returncode == 0, result.stderr

@@ -122,9 +122,7 @@ def test_thresholds_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tracks_are_checked(tmp_path: Path) -> None:
     track = qora_vision.Track("a.mp4", [])
-    with pytest.raises(
-        ValueError, match=r"format must be one of csv, srt, .*, eaf, got .x.$"
-    ):
+    with pytest.raises(ValueError, match=r"format must be one of csv, srt, .*, eaf, got .x.$"):
         qora_vision.format_tracks([track], "x")
     with pytest.raises(ValueError, match="there are no tracks to write"):
         qora_vision.format_tracks([], "csv")

@@ -133,7 +133,7 @@ def test_zeros_small_and_large_groups(kind: str) -> None:
         weight[5, 7], rel=HALF_U
     )
     assert np.allclose(back[2, :32], -2, rtol=HALF_U) and not back[2, 32:].any()
-    assert np.abs(back[3] - weight[3]).max() <= 1e-7
+    assert np.abs(back[3] - weight[3]).max() <= np.float32(1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)

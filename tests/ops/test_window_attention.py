@@ -154,7 +154,7 @@ def test_scores_and_bias_of_any_size(isa: str, family: str, scale: float, bias: 
     """Queries of zero, bias beyond scores, scores beyond bias: what is added counts in full."""
     case = CASES["padded and shifted"]
     x = operands(case, 53, scale, bias)
-    x = Operands(x.q, x.k, np.ascontiguousarray(operands(case, 54).v), np.clip(x.bias, -65536, 65536))
+    x = Operands(x.q, x.k, np.ascontiguousarray(operands(case, 54).v), np.clip(x.bias, -65536.0, 65536.0))
     got = run(isa, family, case, x)
     bounds.assert_within(got, expected(family, case, x, True), f"{scale}, {bias}")
 

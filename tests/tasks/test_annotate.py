@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from builds import marked
 from paths import CLIP, DATA
 
 import qora_vision
@@ -17,7 +18,7 @@ from qora_vision.video.writing import write_frames
 SEGMENTS = [Segment(0.0, 0.8, "static", (0.9, 0.8)), Segment(0.8, 1.6, "cut", (0.5,))]
 
 
-@pytest.mark.parametrize("suffix", qora_vision.ANNOTATION_FORMATS)
+@pytest.mark.parametrize("suffix", [*map(marked, qora_vision.ANNOTATION_FORMATS)])
 def test_every_format_is_written_whole(tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"annotated{suffix.upper()}"
     qora_vision.annotate(CLIP, SEGMENTS, output)
@@ -80,7 +81,7 @@ def test_a_folder_of_images(frames: Path, tmp_path: Path) -> None:
     assert (info.width, info.height, info.frame_count, info.fps) == (60, 40, 3, 10)
 
 
-@pytest.mark.parametrize("suffix", qora_vision.ANNOTATION_FORMATS)
+@pytest.mark.parametrize("suffix", [*map(marked, qora_vision.ANNOTATION_FORMATS)])
 @pytest.mark.parametrize("size", [(2, 2), (16, 16), (400, 10), (10, 400)])
 def test_tiny_and_thin_frames(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
     source = as_frames(np.zeros((2, *size, 3), np.uint8))
@@ -119,7 +120,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, name: str, segments, 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, qora_vision.VideoError("damaged")])
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("suffix", [*map(marked, [".mp4", ".gif"])])
 def test_the_old_file_survives_a_failure(tmp_path: Path, suffix: str, error) -> None:
     output = tmp_path / f"annotated{suffix}"
     output.write_bytes(b"old")

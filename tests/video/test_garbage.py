@@ -87,7 +87,7 @@ def test_every_display_matrix_of_right_angles() -> None:
         one = 1 << 16
         matrix = struct.pack("=9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
         turned = Orientation.from_matrix(matrix)
-        np.testing.assert_array_equal(turned.apply(frame, None), expected)
+        np.testing.assert_array_equal(turned.apply(frame), expected)
         again = np.rot90(frame, -turned.rotation // 90)
         np.testing.assert_array_equal(again[:, ::-1] if turned.mirrored else again, expected)
         seen.add((turned.rotation, turned.mirrored))

@@ -26,6 +26,8 @@ _OTHERS = {"pq.mp4", "matrix_ICtCp.mp4", "matrix_bt2020c.mp4", "encrypted.mp4", 
 _SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".3gp", ".h264"}
 # Of how many frames the colours are compared, and of how many at most the planes and times.
 _COLOURS, _MOST = 5, 100
+INTERLACED = {"x264_tff.mp4"}
+DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
 
 
 def files() -> list[Path]:
@@ -86,11 +88,16 @@ def test_frames_equal_those_of_another_decoder(path: Path) -> None:
         ours = np.array([ours for ours, _ in times]) - times[0][0]
         np.testing.assert_allclose(ours, np.array([theirs for _, theirs in times]) - times[0][1], atol=1e-4)
     select = "+".join(f"eq(n\\,{index})" for index in chosen)
-    raw = ffmpeg(path, "-vf", f"select={select},scale=flags=bicubic:interl=-1,format=bgr24", "-f", "rawvideo")
+    filters = f"select={select},scale=flags=bicubic:interl=-1,format=bgr24"
+    if path.name in INTERLACED:
+        filters = f"{DEINTERLACE},{filters}"
+    raw = ffmpeg(path, "-vf", filters, "-f", "rawvideo")
     height, width = frames[0].shape[:2]
     shape = (width, height, 3) if turned.transposed else (height, width, 3)
     for ours, coded in zip(frames, np.frombuffer(raw, np.uint8).reshape(-1, *shape), strict=True):
-        theirs = turned.apply(np.ascontiguousarray(coded), None)
+        if path.name in INTERLACED and ours is frames[0]:
+            continue  # the first frame has no neighbour before it, and versions of FFmpeg differ about that
+        theirs = turned.apply(np.ascontiguousarray(coded))
         difference = ours.astype(int) - theirs
         if deep:  # versions of swscale interpolate colours in different ways beyond 8 bits
             assert np.abs(difference.mean((0, 1))).max() <= 1

@@ -26,6 +26,7 @@ from qora_vision.video import (
     iter_windows,
     load_clips,
     origins,
+    spool,
 )
 
 CLIP = DATA / "asl_eat_7frames.mp4"
@@ -93,7 +94,7 @@ def test_what_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         def read(self, size: int = -1) -> bytes:
             return bytes(size)
 
-    monkeypatch.setattr(origins, "LARGEST_SPOOL", 4 << 20)
+    monkeypatch.setattr(spool, "LARGEST_SPOOL", 4 << 20)
     with pytest.raises(VideoError, match="no end"):
         as_frames(Endless())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,18 @@ from qora_vision.video import (
     load_clips,
 )
 
-# A video file or a folder of images, a (T, H, W, 3) uint8 array, or (H, W, 3) uint8 frames one by one.
-Frames: TypeAlias = str | PathLike[str] | NDArray[np.uint8] | Iterable[NDArray[np.uint8]]
+# A video file or a folder of images, the bytes of a video or a file object opened in binary, a (T, H, W, 3)
+# uint8 array, or (H, W, 3) uint8 frames one by one.
+Frames: TypeAlias = (
+    str
+    | PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | NDArray[np.uint8]
+    | Iterable[NDArray[np.uint8]]
+)
 ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 SamplingRule: TypeAlias = Literal["uniform", "dense", "segments"]
 # A rule, or frame numbers.

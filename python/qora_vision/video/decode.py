@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qora_vision.errors import VideoError
 from qora_vision.video.clock import Clock
 from qora_vision.video.decoders import Decoder, decoder_name, open_decoder
+from qora_vision.video.decoders.numbering import LONG, visit
 from qora_vision.video.origins import find_origin
 from qora_vision.video.sampling import validate_indices
 
@@ -56,9 +57,10 @@ class VideoInfo:
 class VideoReader:
     """Frames of one video; a context manager.
 
-    Frames are numbered in display order from 0, and turned and mirrored as the file says. Seeking is not
-    exact in many files, so every pass decodes from the start: frames before a wanted one are decoded but not
-    converted to pixels, and a pass stops at the last wanted frame. Not for use by several threads at once.
+    Frames are numbered in display order from 0, and turned and mirrored as the file says. A pass decodes from
+    the start: frames before a wanted one are decoded but not converted to pixels, and a pass stops at the
+    last wanted frame. Few frames of a long video are sought where that gives the same frames (docs/video.md
+    says where). Not for use by several threads at once.
 
     Parameters
     ----------
@@ -186,10 +188,8 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Yield every frame as (H, W, 3) uint8 RGB, one at a time."""
-        buffer: NDArray[np.uint8] | None = None
         for _, decoder in self._grabs():
-            buffer = decoder.retrieve(buffer)
-            yield np.ascontiguousarray(buffer[..., ::-1])
+            yield np.ascontiguousarray(decoder.retrieve()[..., ::-1])
 
     def stream(self, transform: Callable[[NDArray[np.uint8]], T]) -> Iterator[tuple[float | None, T]]:
         """Apply `transform` to every frame as it comes; yields its time stamp in seconds with the result.
@@ -202,16 +202,13 @@ class VideoReader:
         VideoError
             If not one frame decodes.
         """
-        buffer: NDArray[np.uint8] | None = None
         for _, decoder in self._grabs():
-            buffer = decoder.retrieve(buffer)
-            yield decoder.seconds(), transform(buffer)
+            yield decoder.seconds(), transform(decoder.retrieve())
 
     def pick(self, indices: Iterable[int], transform: Callable[[NDArray[np.uint8]], T]) -> dict[int, T]:
         """Apply `transform` to the frames of these numbers, as they come, and keep the results by number.
 
-        `transform` gets (H, W, 3) uint8 BGR in a buffer that is used again for the next frame: it must not
-        keep it.
+        `transform` gets (H, W, 3) uint8 BGR, and must neither keep it nor write to it.
 
         Raises
         ------
@@ -219,6 +216,9 @@ class VideoReader:
             If a number is past the end, or no frame decodes.
         """
         wanted = set(indices)
+        found = self._seek(lambda _: list(wanted), transform, last=max(wanted))
+        if found is not None:
+            return found[1]
         kept, count = self._pass(wanted, transform, last=max(wanted))
         if len(kept) < len(wanted):
             validate_indices(sorted(wanted), total=count)
@@ -232,7 +232,7 @@ class VideoReader:
         The first pass decodes the whole clip to count it and, meanwhile, keeps the frames that the rule would
         choose if the container's count were right. It nearly always is; if not, a second pass fetches what is
         missing. So the cost is one decode of the clip, two at most, and memory holds the chosen frames'
-        results, not the clip.
+        results, not the clip. Of a long clip, packets are counted instead, and the chosen frames are sought.
 
         Parameters
         ----------
@@ -251,6 +251,9 @@ class VideoReader:
             If no frame decodes.
         """
         hint = self.promised_frames
+        found = self._seek(choose, transform, last=None)
+        if found is not None:
+            return found
         guess = set(choose(hint)) if hint else set()
         kept, count = self._pass(guess, transform, last=None)
         wanted = set(choose(count))
@@ -260,26 +263,52 @@ class VideoReader:
             kept.update(self.pick(missing, transform))
         return count, kept
 
+    def _seek(
+        self,
+        choose: Callable[[int], Sequence[int]],
+        transform: Callable[[NDArray[np.uint8]], T],
+        last: int | None,
+    ) -> tuple[int, dict[int, T]] | None:
+        """Do what `select` does by seeking; None where that is not exact, or not much faster than a pass.
+
+        `last` is the frame up to which a pass would go, None: the end.
+        """
+        if (self.promised_frames or 0) < LONG or (last is not None and last < LONG):
+            return None
+        decoder = self._take()
+        try:
+            numbering = decoder.number_frames()
+        finally:
+            decoder.close()
+        if numbering is None or numbering.total <= (last or 0):
+            return None
+        wanted = set(choose(numbering.total))
+        if not numbering.pays(wanted, last):
+            return None
+        decoder = self._take()
+        try:
+            kept = {number: transform(decoder.retrieve()) for number in visit(decoder, numbering, wanted)}
+        finally:
+            decoder.close()
+        return (numbering.total, kept) if len(kept) == len(wanted) else None
+
     def _pass(
         self, wanted: set[int], transform: Callable[[NDArray[np.uint8]], T], last: int | None
     ) -> tuple[dict[int, T], int]:
         """Decode once up to frame `last` (None: the end): results by number, and the frames seen."""
         kept: dict[int, T] = {}
-        buffer: NDArray[np.uint8] | None = None
         count = 0
         for index, decoder in self._grabs():
             count = index + 1
             if index in wanted:
-                buffer = decoder.retrieve(buffer)
-                kept[index] = transform(buffer)
+                kept[index] = transform(decoder.retrieve())
             if index == last:
                 break
         return kept, count
 
     def _grabs(self) -> Iterator[tuple[int, Decoder]]:
         """Yield (index, decoder) after each decoded frame of a fresh pass; refuse a video without any."""
-        decoder = self._decoder or self._open()
-        self._decoder = None  # a decoder serves one pass
+        decoder = self._take()
         try:
             index = 0
             while decoder.grab():
@@ -294,6 +323,11 @@ class VideoReader:
         if self._decoder is None:
             self._decoder = self._open()
         return self._decoder
+
+    def _take(self) -> Decoder:
+        decoder = self._peek()
+        self._decoder = None  # a decoder serves one pass
+        return decoder
 
     def _open(self) -> Decoder:
         return open_decoder(self._origin, self._threads, self._name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -10,14 +9,17 @@ from typing import BinaryIO
 _ENCRYPTED = {b"encv", b"drmi"}
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 _MOST_BOXES = 10_000
+_END = 1 << 62  # the length of a pipe is known only at its end
 
 
 def is_encrypted_mp4(file: BinaryIO) -> bool:
     """Look at the sample descriptions of an MP4 or MOV file; anything else is not encrypted."""
-    size = file.seek(0, os.SEEK_END)
-    for count, (kind, start, end) in enumerate(_boxes(file, 0, size)):
-        if count > _MOST_BOXES:
+    described = 0
+    for count, (kind, start, end) in enumerate(_boxes(file, 0, _END)):
+        if count > _MOST_BOXES or (described and start >= described):
             return False
+        if kind == b"moov":
+            described = end
         if kind == b"stsd":
             file.seek(start)
             entries = file.read(min(end - start, 4096))

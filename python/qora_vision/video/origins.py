@@ -1,8 +1,8 @@
 """Sources of a video's bytes: a file, a pipe, an address, bytes, or a file object.
 
-Each becomes an `Origin`, which can be read from its start as often as needed. A pipe or an address, which can
-be read only once, is first read to its end into a temporary file. No C or C++ library gets a file name:
-files are opened here, so neither the encoding of a name nor a pattern such as %02d in it matters.
+Each becomes an `Origin`, which can be read from its start as often as needed. What can be read only once, a
+pipe or an address, is kept in a temporary file (`spool`). No C or C++ library gets a file name: files are
+opened here, so neither the encoding of a name nor a pattern such as %02d in it matters.
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from qora_vision.errors import VideoError
+from qora_vision.video.spool import Spool
 
-# A pipe or an address that gives more bytes than this is treated as endless.
-LARGEST_SPOOL = 8 << 30
 _SILENCE_SECONDS = 30.0
-_CHUNK = 1 << 20
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
 _LIVE_SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh", "rist", "whep"}
 _TEXT_LISTS = {".m3u8", ".mpd"}
@@ -44,16 +41,12 @@ class Origin:
         Its name in messages.
     path
         Of a regular file, else None.
-    size
-        In bytes.
     """
 
     def __init__(self, label: str, opener: Callable[[], BinaryIO], path: Path | None = None) -> None:
         self.label = label
         self.path = path
         self._opener = opener
-        with self.open() as file:
-            self.size = file.seek(0, os.SEEK_END)
 
     @property
     def suffix(self) -> str:
@@ -113,13 +106,16 @@ def is_capture(source: object) -> bool:
     return type(source).__module__.partition(".")[0] == "cv2" and hasattr(source, "retrieve")
 
 
-def find_origin(source: Any) -> Origin:
+def find_origin(source: Any, *, once: bool = False) -> Origin:
     """Find the bytes of a video.
 
     Parameters
     ----------
     source
         A path, `-` for standard input, an address (http, https), bytes, or a file object opened in binary.
+    once
+        Whether one pass is all that will be made. Then what can be read only once is read as it is needed,
+        not to its end first.
 
     Raises
     ------
@@ -136,21 +132,21 @@ def find_origin(source: Any) -> Origin:
         data = bytes(source)
         return Origin(f"got bytes ({len(data)} of them)", lambda: io.BytesIO(data))
     if not isinstance(source, str | os.PathLike):
-        return _from_file_object(source)
+        return _from_file_object(source, once)
     name = os.fspath(source)
     if not isinstance(name, str):
         name = os.fsdecode(name)
     if not name:
         raise VideoError("the name of the source is empty: expected a video file or a folder of images")
     if name == "-" and isinstance(source, str):
-        return _from_standard_input()
+        return _from_standard_input(once)
     scheme = _SCHEME.match(name)
     if scheme and not Path(name).exists():
-        return _from_address(name, scheme.group(1).lower())
-    return _from_path(Path(name))
+        return _from_address(name, scheme.group(1).lower(), once)
+    return _from_path(Path(name), once)
 
 
-def _from_path(path: Path) -> Origin:
+def _from_path(path: Path, once: bool) -> Origin:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -166,21 +162,21 @@ def _from_path(path: Path) -> Origin:
     if stat.S_ISREG(mode):
         return Origin(str(path), lambda: path.open("rb"), path)
     if stat.S_ISFIFO(mode):
-        with _open_pipe(path) as pipe:
-            return _spool(pipe, str(path))
+        pipe = _open_pipe(path)
+        return _spool(pipe, str(path), once, pipe.close)
     if stat.S_ISCHR(mode) and str(path).startswith("/dev/video"):
         raise VideoError(f"{path} is a camera: {CAMERA_HINT}")
     raise VideoError(f"{path} is a device or a socket; expected a video file, a folder of images or a pipe")
 
 
-def _from_standard_input() -> Origin:
+def _from_standard_input(once: bool) -> Origin:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
         raise VideoError("- means standard input, and nothing is piped into it: expected a video file there")
-    return _spool(stream, "standard input")
+    return _spool(stream, "standard input", once)
 
 
-def _from_file_object(source: Any) -> Origin:
+def _from_file_object(source: Any, once: bool) -> Origin:
     if is_capture(source):
         raise VideoError(f"got a cv2.VideoCapture; pass the file's path. Of a camera: {CAMERA_HINT}")
     label = getattr(source, "name", None)
@@ -192,11 +188,11 @@ def _from_file_object(source: Any) -> Origin:
     except (AttributeError, OSError, ValueError):
         start = None
     if start is None:
-        return _spool(source, label)
+        return _spool(source, label, once)
     return Origin(label, lambda: cast(BinaryIO, _Window(source, start)))
 
 
-def _from_address(name: str, scheme: str) -> Origin:
+def _from_address(name: str, scheme: str, once: bool) -> Origin:
     if scheme in _LIVE_SCHEMES:
         raise VideoError(f"{name} is a live stream: {CAMERA_HINT}")
     if not name[len(scheme) :].startswith("://"):
@@ -210,19 +206,43 @@ def _from_address(name: str, scheme: str) -> Origin:
     if Path(name.partition("?")[0]).suffix.lower() in _TEXT_LISTS:
         raise VideoError(f"{name} is a playlist of a stream, not a video: download the video itself")
     try:
-        with urllib.request.urlopen(name, timeout=_SILENCE_SECONDS) as answer:
-            promised = answer.headers.get("Content-Length")
-            origin = _spool(answer, name)
+        answer = urllib.request.urlopen(name, timeout=_SILENCE_SECONDS)
     except urllib.error.HTTPError as error:
         raise OSError(f"cannot read {name}: the server says {error.code} {error.reason}") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise OSError(f"cannot read {name}: {reason}; check the address and the network") from None
+        raise _unreachable(name, error) from None
     except ValueError as error:
         raise VideoError(f"{name} is no address: {error}") from None
-    if promised is not None and promised.isdecimal() and origin.size < int(promised):
-        raise OSError(f"cannot read {name}: the connection ended after {origin.size} of {promised} bytes")
-    return origin
+    return _spool(_Answer(answer, name), name, once, answer.close)
+
+
+def _unreachable(name: str, error: Exception) -> OSError:
+    reason = getattr(error, "reason", None) or error
+    return OSError(f"cannot read {name}: {reason}; check the address and the network")
+
+
+class _Answer:
+    """What a server sends; an end before the promised one is an error."""
+
+    def __init__(self, answer: Any, name: str) -> None:
+        promised = answer.headers.get("Content-Length") or ""
+        self._promised = int(promised) if promised.isdecimal() else 0
+        self._answer, self._name, self._count = answer, name, 0
+
+    def read(self, size: int) -> bytes:
+        import http.client
+
+        try:
+            chunk: bytes = self._answer.read1(size)
+        except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            raise _unreachable(self._name, error) from None
+        self._count += len(chunk)
+        if not chunk and self._count < self._promised:
+            raise OSError(
+                f"cannot read {self._name}: the connection ended after {self._count} of {self._promised} "
+                "bytes"
+            )
+        return chunk
 
 
 def _open_pipe(path: Path) -> BinaryIO:
@@ -244,28 +264,9 @@ def _open_pipe(path: Path) -> BinaryIO:
         raise
 
 
-def _spool(stream: Any, label: str) -> Origin:
-    """Read a stream to its end into a temporary file, which is removed with the origin."""
-    file = cast(BinaryIO, tempfile.TemporaryFile(prefix="qora-vision-"))  # noqa: SIM115
-    try:
-        _copy(stream, file, label)
-        origin = Origin(label, lambda: cast(BinaryIO, _Window(file, 0)))
-    except BaseException:
-        file.close()
-        raise
-    weakref.finalize(origin, file.close)
+def _spool(stream: Any, label: str, once: bool, closing: Callable[[], object] | None = None) -> Origin:
+    """Make an origin of what can be read only once; it is closed with the origin."""
+    spool = Spool(stream, label, once, closing)
+    origin = Origin(label, spool.open)
+    weakref.finalize(origin, spool.close)
     return origin
-
-
-def _copy(stream: Any, file: BinaryIO, label: str) -> None:
-    written = 0
-    while chunk := stream.read(_CHUNK):
-        if isinstance(chunk, str):
-            raise VideoError(f"{label} gives text: open it in binary, with mode 'rb'")
-        written += file.write(chunk)
-        if written > LARGEST_SPOOL:
-            raise VideoError(
-                f"{label}: more than {LARGEST_SPOOL >> 30} GiB came, and no end; live sources are not "
-                "supported yet: save the video to a file"
-            )
-    file.flush()

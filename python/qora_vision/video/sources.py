@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -76,17 +77,19 @@ class VideoFile(FrameSource):
 
     channel_order: ChannelOrder = "bgr"
 
-    def __init__(self, path: Any, *, decoder: str | None = None) -> None:
-        self._origin = find_origin(path)
+    def __init__(self, path: Any, *, decoder: str | None = None, once: bool = False) -> None:
+        self._origin = find_origin(path, once=once)
         self._decoder = decoder
-        # An error of opening the file is raised here, before any work.
-        with self._reader() as reader:
-            self.path = reader.path
-            self._fps, self._has_stamps = reader.fps, reader.has_stamps
-            self._promised = reader.promised_frames
+        # An error of opening the file is raised here, before any work. The first pass takes over the reader.
+        self._opened: VideoReader | None = (reader := VideoReader(self._origin, decoder=decoder))
+        weakref.finalize(self, reader.close)
+        self.path = reader.path
+        self._fps, self._has_stamps = reader.fps, reader.has_stamps
+        self._promised = reader.promised_frames
 
     def _reader(self) -> VideoReader:
-        return VideoReader(self._origin, decoder=self._decoder)
+        reader, self._opened = self._opened, None
+        return reader or VideoReader(self._origin, decoder=self._decoder)
 
     def pick(self, indices: Iterable[int], transform: Callable[[Frame], T]) -> dict[int, T]:
         """Decode up to the last wanted frame."""
@@ -241,7 +244,9 @@ def _is_picture(path: Path) -> bool:
     return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
-def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str | None = None) -> FrameSource:
+def as_frames(
+    source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str | None = None, once: bool = False
+) -> FrameSource:
     """Give uniform access to frames.
 
     Parameters
@@ -255,6 +260,9 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str 
         "rgb" or "bgr" (what cv2 reads): of arrays and iterables. Files know their own.
     decoder
         Of videos: "pyav" or "opencv"; None: what QORA_VISION_DECODER names in the environment, else "pyav".
+    once
+        Whether one call of `stream` is all that will be made. Then a pipe, an address or a file object that
+        cannot seek is read as its frames are needed, not to its end first.
 
     Raises
     ------
@@ -274,7 +282,7 @@ def as_frames(source: Any, channel_order: ChannelOrder = "rgb", *, decoder: str 
     if is_capture(source) or is_video_object(source):
         if isinstance(source, str | os.PathLike) and os.fspath(source) and _is_picture(Path(source)):
             return ImageFolder(source)
-        return VideoFile(source, decoder=decoder)
+        return VideoFile(source, decoder=decoder, once=once)
     if isinstance(source, np.ndarray):
         return FrameList(check_clip(source), channel_order)
     try:

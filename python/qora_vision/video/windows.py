@@ -166,7 +166,7 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     if isinstance(source, Iterable) and comes_one_by_one(source):
         window.set_rate(fps or DEFAULT_FPS)
         return _from_iterable(source, window, window.frame_seconds)
-    opened = as_frames(source, window.channel_order)
+    opened = as_frames(source, window.channel_order, once=True)
     window.channel_order = opened.channel_order
     window.set_rate(opened.rate(fps) or DEFAULT_FPS)
     return _from_source(opened, window, window.frame_seconds)

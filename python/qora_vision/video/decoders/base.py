@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from qora_vision.video.decoders.numbering import KeyPacket, Numbering
 from qora_vision.video.decoders.orientation import Orientation
 
 Frame = NDArray[np.uint8]
@@ -45,19 +46,26 @@ class Decoder(ABC):
         """Return the orientation that `retrieve` applies to the frame that was grabbed last."""
 
     @abstractmethod
-    def retrieve(self, buffer: Frame | None = None) -> Frame:
-        """Convert the frame that was grabbed last to upright (H, W, 3) uint8 BGR.
-
-        Parameters
-        ----------
-        buffer
-            An earlier result to write into, if the size has stayed the same.
+    def retrieve(self) -> Frame:
+        """Convert the frame that was grabbed last to upright (H, W, 3) uint8 BGR, not to be written to.
 
         Raises
         ------
         VideoError
             If its colours cannot be converted.
         """
+
+    def number_frames(self) -> Numbering | None:
+        """Count by packets, without decoding, which spends a fresh decoder; None where that may be wrong."""
+        return None
+
+    def seek(self, key: KeyPacket, number: int) -> bool:
+        """Go to a key packet, whose frame of this number comes next; False if that cannot be."""
+        return False
+
+    def is_sound(self, shown: int, key: bool) -> bool:
+        """Whether the last frame has this time, is whole, and is a key frame if it must be."""
+        return False
 
     @abstractmethod
     def no_frames(self) -> str:

@@ -98,7 +98,7 @@ class OpencvDecoder(Decoder):
         """As the display matrix says; OpenCV's own turning is switched off."""
         return self._facts.orientation()
 
-    def retrieve(self, buffer: Frame | None = None) -> Frame:
+    def retrieve(self) -> Frame:
         """Convert the frame, after a check that OpenCV converts such frames correctly."""
         self._refuse_garbage()
         assert self._capture is not None
@@ -109,7 +109,7 @@ class OpencvDecoder(Decoder):
                 "to 8-bit colour; "
                 "use the decoder pyav"
             )
-        return self.orientation().apply(np.asarray(frame, np.uint8), buffer)
+        return self.orientation().apply(np.asarray(frame, np.uint8))
 
     def _refuse_garbage(self) -> None:
         where = f"{self._origin.label}: frame {self._index}"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
+from array import array
 from collections import deque
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from qora_vision.errors import VideoError
 from qora_vision.video.decoders.base import Decoder, Frame
+from qora_vision.video.decoders.colours import BT601, conversion
+from qora_vision.video.decoders.nal_units import is_idr
+from qora_vision.video.decoders.numbering import KeyPacket, Numbering
 from qora_vision.video.decoders.orientation import UPRIGHT, Orientation
 from qora_vision.video.encryption import is_encrypted_mp4
 from qora_vision.video.origins import Origin
@@ -19,6 +24,7 @@ try:
     # Its types differ from version to version, so that none would fit them all.
     av: Any = importlib.import_module("av")
     _reformatters: Any = importlib.import_module("av.video.reformatter")
+    _side_data: Any = importlib.import_module("av.sidedata.sidedata")
 except ImportError as problem:
     raise VideoError(f"PyAV cannot be loaded ({problem}): pip install av") from None
 
@@ -32,28 +38,9 @@ _COVER = 0x400 | 0x800  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUM
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
 # Names of decoders that differ from their codec's.
 _CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
-
-# FFmpeg's numbers of the colour matrices that it converts (AVCOL_SPC_*), and swscale's numbers of them.
-# Unspecified and reserved ones are BT.601, as FFmpeg has it.
-_BT601, _BT709 = 5, 1
-_MATRICES = {1: 1, 2: _BT601, 3: _BT601, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9}
-_MATRIX_NAMES = {
-    0: "RGB (of a picture that is none)",
-    8: "YCgCo",
-    10: "BT.2020 with constant luminance",
-    11: "SMPTE ST 2085",
-    12: "chroma-derived",
-    13: "chroma-derived with constant luminance",
-    14: "ICtCp",
-    15: "IPT",
-    16: "YCgCo-R",
-    17: "YCgCo-R",
-}
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-_HIGH_RANGE = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
-_BT2020_PRIMARIES = 9
-_VERSION = int(av.__version__.partition(".")[0])
-_FIRST_WITH_TONES = 17
+# Where a packet is a frame and a key frame needs nothing before it, and where FFmpeg seeks by an index.
+_NUMBERED_CODECS = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores"}
+_NUMBERED_CONTAINERS = ("mov", "matroska")
 
 
 class _Named:
@@ -65,13 +52,14 @@ class _Named:
     def __init__(self, file: Any, suffix: str) -> None:
         self.name = f"video{suffix}"
         self.tell = file.tell
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
         self._read, self._seek = file.read, file.seek
+        self.seekable = file.seekable
 
     def read(self, size: int) -> bytes:
         try:
             return bytes(self._read(size))
-        except OSError as error:
+        except (OSError, VideoError) as error:
             self.failure = error
             raise
 
@@ -80,9 +68,6 @@ class _Named:
             return int(self._seek(offset, whence))
         except (OSError, ValueError):
             return -1  # a damaged file sends FFmpeg to places before its start
-
-    def seekable(self) -> bool:
-        return True
 
     def readable(self) -> bool:
         return True
@@ -97,6 +82,8 @@ class PyavDecoder(Decoder):
     def __init__(self, origin: Origin, threads: int = 1) -> None:
         self._origin = origin
         self._frame: Any = None
+        self._previous: Any = None
+        self._deinterlacer: Any = None
         self._ready: deque[Any] = deque()
         self._index = -1
         self._ended = False
@@ -177,7 +164,9 @@ class PyavDecoder(Decoder):
                 self._frame = None
                 return False
             self._feed()
-        self._frame = self._ready.popleft()
+        frame = self._ready.popleft()
+        self._previous = self._frame if frame.interlaced_frame else None
+        self._frame = frame
         self._index += 1
         return True
 
@@ -204,6 +193,56 @@ class PyavDecoder(Decoder):
         except av.error.FFmpegError as error:
             self._check_machine(error)
 
+    def number_frames(self) -> Numbering | None:
+        """For MP4, MOV, Matroska and WebM with codecs whose packets are frames."""
+        container = self._container.format.name
+        if self.codec not in _NUMBERED_CODECS or not any(each in container for each in _NUMBERED_CONTAINERS):
+            return None
+        extradata = bytes(self._stream.codec_context.extradata or b"") if self.codec == "h264" else None
+        times, keys = array("q"), {}
+        try:
+            for packet in self._packets:
+                if packet.size == 0:
+                    break
+                if packet.is_discard and not times:
+                    continue
+                shown = packet.pts
+                if packet.is_corrupt or packet.is_discard or shown is None:
+                    return None
+                if packet.is_keyframe and (extradata is None or is_idr(bytes(packet), extradata)):
+                    keys[len(times)] = KeyPacket(shown, shown if packet.dts is None else packet.dts)
+                times.append(shown)
+        except av.error.FFmpegError as error:
+            self._check_machine(error)
+            return None
+        self._check_machine()
+        return Numbering(times, keys)
+
+    def seek(self, key: KeyPacket, number: int) -> bool:
+        """By presentation time, and where that leads elsewhere by decoding time."""
+        self._ready.clear()
+        self._frame = None
+        self._ended = False
+        self._index = number - 1
+        for stamp in dict.fromkeys((key.shown, key.read)):
+            try:
+                self._container.seek(stamp, stream=self._stream)
+                packets = self._container.demux(self._stream)
+                first = next(packets, None)
+            except av.error.FFmpegError as error:
+                self._check_machine(error)
+                return False
+            if first is not None and first.size and first.pts == key.shown:
+                self._packets = chain([first], packets)
+                return True
+        return False
+
+    def is_sound(self, shown: int, key: bool) -> bool:
+        """Fields of an interlaced frame depend on its neighbours, so such frames are not."""
+        frame = self._frame
+        whole = not (frame.is_corrupt or frame.interlaced_frame)
+        return whole and frame.pts == shown and (bool(frame.key_frame) or not key)
+
     def seconds(self) -> float | None:
         """Exact to the container's own tick."""
         if self._frame is None or self._frame.pts is None or not self.has_stamps:
@@ -213,7 +252,8 @@ class PyavDecoder(Decoder):
 
     def orientation(self) -> Orientation:
         """As the display matrix says."""
-        for data in self._frame.side_data:
+        # Not `frame.side_data`: the frame keeps that, and that the frame, until the garbage collector comes.
+        for data in _side_data.SideDataContainer(self._frame):
             if data.type.name == "DISPLAYMATRIX":
                 return Orientation.from_matrix(bytes(data))
         return UPRIGHT
@@ -223,6 +263,16 @@ class PyavDecoder(Decoder):
         """Whether the frame that was grabbed last consists of two fields."""
         return bool(self._frame.interlaced_frame)
 
+    def _whole_picture(self) -> Any:
+        if self._deinterlacer is None:
+            from qora_vision.video.decoders.deinterlacing import Deinterlacer
+
+            self._deinterlacer = Deinterlacer()
+        while not self._ready and not self._ended:
+            self._feed()
+        following = self._ready[0] if self._ready else None
+        return self._deinterlacer.apply(self._previous, self._frame, following)
+
     def check_colours(self) -> None:
         """Raise VideoError if the frame that was grabbed last has a matrix that FFmpeg does not convert."""
         self._colours()
@@ -230,76 +280,33 @@ class PyavDecoder(Decoder):
     @property
     def is_bt601(self) -> bool:
         """Whether the frame that was grabbed last has BT.601's matrix, by its tag or by default."""
-        return self._colours().get("src_colorspace", _BT601) == _BT601
+        return self._colours().get("src_colorspace", BT601) == BT601
 
-    def retrieve(self, buffer: Frame | None = None) -> Frame:
-        """Convert by the frame's own colour tags; both fields of an interlaced frame are woven together."""
-        frame = self._frame
+    def _colours(self) -> dict[str, int]:
+        where = f"{self._origin.label}: frame {self._index}"
+        return conversion(self._frame, self._stream.codec_context, where, av.__version__)
+
+    def retrieve(self) -> Frame:
+        """Convert by the frame's own colour tags; of an interlaced frame, its first field."""
+        colours = self._colours()
+        frame = self._whole_picture() if self.interlaced else self._frame
         try:
-            picture = self._reformatter.reformat(
-                frame, format="bgr24", interpolation="BICUBIC", **self._colours()
-            )
+            picture = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC", **colours)
         except av.error.FFmpegError as error:
             raise VideoError(
                 f"{self._origin.label}: frame {self._index} decodes but cannot be converted from "
                 f"{frame.format.name} to 8-bit colour ({error.strerror}); {self._again()}"
             ) from None
         plane = picture.planes[0]
-        rows = np.frombuffer(plane, np.uint8)[: plane.line_size * picture.height]
-        rows = rows.reshape(picture.height, plane.line_size)[:, : 3 * picture.width]
-        pixels = np.lib.stride_tricks.as_strided(
-            rows, (picture.height, picture.width, 3), (plane.line_size, 3, 1), writeable=False
-        )
-        return self.orientation().apply(pixels, buffer)
-
-    def _colours(self) -> dict[str, int]:
-        """Arguments of `reformat` that mean the same in every version of PyAV.
-
-        Before version 17 it looks at them only where source and destination differ, and takes any range but 0
-        for the full one. Of RGB pictures the destination's matrix means nothing.
-        """
-        frame = self._frame
-        layout = frame.format
-        if layout.is_rgb or layout.has_palette:
-            return {}
-        matrix = _MATRICES.get(int(frame.colorspace))
-        if len(layout.components) < 3:  # grey has a range, but no colours
-            matrix = matrix or _BT601
-        if matrix is None:
-            number = int(frame.colorspace)
-            raise VideoError(
-                f"{self._origin.label}: frame {self._index} has the colour matrix "
-                f"{_MATRIX_NAMES.get(number, f'number {number}')}, which FFmpeg does not convert; expected "
-                "BT.601, BT.709 or BT.2020: export the video as BT.709 with the program that made it"
-            )
-        full = layout.name.startswith("yuvj") or int(frame.color_range) == _FULL_RANGE
-        return {
-            **self._tone(),
-            "src_colorspace": matrix,
-            "dst_colorspace": _BT601 if matrix != _BT601 else _BT709,
-            "src_color_range": _FULL_RANGE if full else 0,
-        }
-
-    def _tone(self) -> dict[str, int]:
-        """Arguments of `reformat` that bring high dynamic range and wide colours to those of BT.709."""
-        context = self._stream.codec_context
-        curve = int(getattr(self._frame, "color_trc", None) or context.color_trc or 0)
-        primaries = int(getattr(self._frame, "color_primaries", None) or context.color_primaries or 0)
-        if curve not in _HIGH_RANGE and primaries != _BT2020_PRIMARIES:
-            return {}
-        if _VERSION >= _FIRST_WITH_TONES:
-            return {"dst_color_trc": _BT709, "dst_color_primaries": _BT709}
-        if curve not in _HIGH_RANGE:
-            return {}
-        raise VideoError(
-            f"{self._origin.label}: the video has a high dynamic range ({_HIGH_RANGE[curve]}), which PyAV "
-            f"{av.__version__} cannot reduce: install av 17 or later, or export the video as BT.709"
-        )
+        shape, strides = (picture.height, picture.width, 3), (plane.line_size, 3, 1)
+        pixels = np.ndarray(shape, np.uint8, plane, 0, strides)
+        pixels.flags.writeable = False  # it may be a picture that others are decoded from
+        return self.orientation().apply(pixels)
 
     def close(self) -> None:
         """Close container and file."""
         self._ready.clear()
-        self._frame = None
+        self._frame = self._previous = self._deinterlacer = None
         self._packets = iter(())
         if self._container is not None:
             self._container.close()
