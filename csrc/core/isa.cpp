@@ -1,6 +1,7 @@
 #include "core/isa.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,10 @@
 #include <intrin.h>
 #else
 #include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define QORA_ARM64 1
@@ -60,6 +65,19 @@ uint64_t enabled_register_state() {
 
 bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
 
+// Linux saves the registers of tiles for processes that ask for it, which need larger signal stacks then. Asks
+// once; the error that it answers with, 0 = none.
+int ask_for_tiles() {
+#if defined(__linux__)
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // of the kernel's ABI: older headers lack them
+    static const int error =
+        syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+    return error;
+#else
+    return ENOSYS;
+#endif
+}
+
 // Whether the CPU has a feature and the operating system saves the registers that it uses.
 bool has_feature(const std::string& name) {
     if (cpuid(0, 0).eax < 7) return false;
@@ -78,6 +96,9 @@ bool has_feature(const std::string& name) {
     if (name == "avx512vl") return zmm && bit(extended.ebx, 31);
     if (name == "avx512_vnni") return zmm && bit(extended.ecx, 11);
     if (name == "avx512_bf16") return zmm && bit(more, 5);
+    if (name == "amx_bf16") return bit(extended.edx, 22);
+    if (name == "amx_tile") return bit(extended.edx, 24) && ask_for_tiles() == 0;
+    if (name == "amx_int8") return bit(extended.edx, 25);
     return false;
 }
 #elif defined(QORA_ARM64)

@@ -11,6 +11,11 @@
 #else
 #define QORA_ON_X86(code)
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#define QORA_ON_X86_LINUX(code) code
+#else
+#define QORA_ON_X86_LINUX(code)
+#endif
 #if defined(__aarch64__) || defined(_M_ARM64)
 #define QORA_ON_ARM64(code) code
 #else
