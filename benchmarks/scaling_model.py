@@ -16,7 +16,7 @@ from itertools import pairwise
 from benchmarks.tracing import Call
 
 # Of csrc/ops/linear.cpp (panels that are not expanded) and csrc/ops/streaming_attention.h.
-MAX_BLOCK_ROWS, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 4, 96
+MAX_BLOCK_ROWS, MAX_BLOCK_TILES, ITEMS_PER_THREAD, BLOCK_QUERIES = 48, 6, 4, 96
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def even_blocks(rows: int, tile: int, most: int, threads: int, repeats: int = 1)
 
 def row_blocks(rows: int, mr: int, threads: int) -> list[int]:
     """Return the rows of each block of a linear layer or MLP."""
-    return even_blocks(rows, mr, MAX_BLOCK_ROWS, threads)
+    return even_blocks(rows, mr, max(MAX_BLOCK_ROWS, MAX_BLOCK_TILES * mr), threads)
 
 
 def linear_items(rows: int, outputs: int, mr: int, nr: int, threads: int) -> list[float]:

@@ -86,7 +86,7 @@ py::dict table_info(const std::string& isa) {
     info["linear_block_rows"] = by_family([&](Family f) { return max_block_rows(kernels(f)); });
     info["linear_slice_steps"] = slice_steps(t);
     info["attention_block_queries"] = kBlockQueries;
-    info["attention_block_keys"] = by_family(max_block_keys);
+    info["attention_block_keys"] = by_family([&](Family f) { return max_block_keys(t, f); });
     info["i16_product_keys"] = kI16ProductKeys;
     return info;
 }

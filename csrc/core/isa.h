@@ -50,6 +50,9 @@ const std::vector<IsaInfo>& known_isas();
 
 const char* isa_name(Isa isa);
 
+// Why the operating system keeps an instruction set that this CPU has from us; empty where it does not.
+std::string refusal(Isa isa);
+
 // Instruction sets with a kernel table in this build that this CPU can execute, plainest first.
 const std::vector<Isa>& available_isas();
 

@@ -64,7 +64,8 @@ def test_logit_errors_are_relative_to_the_reference():
 def test_the_model_has_the_constants_of_the_ops():
     for isa in _core.available_isas():
         table = _core.table_info(isa)
-        assert table["linear_block_rows"]["i8"] == scaling_model.MAX_BLOCK_ROWS
+        of_tiles = scaling_model.MAX_BLOCK_TILES * table["mr"]["i8"]
+        assert table["linear_block_rows"]["i8"] == max(scaling_model.MAX_BLOCK_ROWS, of_tiles)
         assert table["attention_block_queries"] == scaling_model.BLOCK_QUERIES
     source = (ROOT / "csrc" / "ops" / "linear" / "linear.cpp").read_text()
     assert re.search(r"kItemsPerThread = (\d+);", source)[1] == str(scaling_model.ITEMS_PER_THREAD)

@@ -12,104 +12,73 @@
 namespace qora {
 namespace {
 
-// Sums of 16 Registers columns: zeros, or rows of int32.
-template <class Tiles, int Registers>
-QORA_INLINE void begin_sums(const void* initial, ptrdiff_t stride) {
-    const auto* p = static_cast<const uint8_t*>(initial);
-    if (p == nullptr) {
-        Tiles::template zero_sums<0>();
-        Tiles::template zero_sums<1>();
-        if constexpr (Registers == 4) Tiles::template zero_sums<2>();
-        if constexpr (Registers == 4) Tiles::template zero_sums<3>();
-    } else {
-        Tiles::template load_sums<0>(p, stride);
-        Tiles::template load_sums<1>(p + Tiles::kRowBytes, stride);
-        if constexpr (Registers == 4) Tiles::template load_sums<2>(p + 2 * Tiles::kRowBytes, stride);
-        if constexpr (Registers == 4) Tiles::template load_sums<3>(p + 3 * Tiles::kRowBytes, stride);
-    }
-}
-
-template <class Tiles, int Registers>
-QORA_INLINE void end_sums(void* to, ptrdiff_t stride) {
-    auto* p = static_cast<uint8_t*>(to);
-    Tiles::template store_sums<0>(p, stride);
-    Tiles::template store_sums<1>(p + Tiles::kRowBytes, stride);
-    if constexpr (Registers == 4) Tiles::template store_sums<2>(p + 2 * Tiles::kRowBytes, stride);
-    if constexpr (Registers == 4) Tiles::template store_sums<3>(p + 3 * Tiles::kRowBytes, stride);
-}
-
+// C of as many rows as registers are configured for, 16 columns to a register.
 template <class Tiles, class Product, int Registers>
-QORA_INLINE void add_products(const TileArgs& args) {
-    constexpr ptrdiff_t kStride = Registers * Tiles::kRowBytes;  // of the panel
+void matrix_sums(const TileArgs& args) {
+    static_assert(Registers == 2 || Registers == 4);
+    constexpr bool kFour = Registers == 4;
+    constexpr ptrdiff_t kNext = Tiles::kRowBytes, kPanelStride = Registers * kNext;
     const auto* a = static_cast<const uint8_t*>(args.a);
     const auto* b = static_cast<const uint8_t*>(args.b);
-    const uint8_t* upcoming = args.prefetch.begin;
-    const ptrdiff_t upcoming_step = args.prefetch.step_bytes * Tiles::kSteps;
-    for (int64_t step = 0; step < args.steps; step += Tiles::kSteps) {
-        Tiles::load_left(a, args.a_stride);
-        Tiles::template load_right<0>(b, kStride);
-        Product::template dot<0>();
-        Tiles::template load_right<1>(b + Tiles::kRowBytes, kStride);
-        Product::template dot<1>();
-        if constexpr (Registers == 4) {
-            Tiles::template load_right<2>(b + 2 * Tiles::kRowBytes, kStride);
-            Product::template dot<2>();
-            Tiles::template load_right<3>(b + 3 * Tiles::kRowBytes, kStride);
-            Product::template dot<3>();
-        }
-        prefetch(upcoming, upcoming + upcoming_step);
-        upcoming += upcoming_step;
-        a += Tiles::kSteps * 4;
-        b += Tiles::kSteps * kStride;
-    }
-}
-
-// C of as many rows as the tiles are configured for.
-template <class V, class Tiles, class Product, int Registers>
-void configured_tile(const TileArgs& args) {
-    if (!Product::kFloat || args.initial.rows == nullptr) {
-        begin_sums<Tiles, Registers>(args.initial.rows, args.initial.stride);
-        add_products<Tiles, Product, Registers>(args);
-        end_sums<Tiles, Registers>(args.c, args.c_stride);
-        return;
-    }
-    // Floats come last, as in dot_tile: attention relies on a product being the same whether it is added here
-    // or merged afterwards.
-    constexpr int kColumns = Registers * Tiles::kWidth;
-    alignas(64) float products[Tiles::kRows * kColumns];
-    begin_sums<Tiles, Registers>(nullptr, 0);
-    add_products<Tiles, Product, Registers>(args);
-    end_sums<Tiles, Registers>(products, kColumns * 4);
     const auto* initial = static_cast<const uint8_t*>(args.initial.rows);
     auto* c = static_cast<uint8_t*>(args.c);
-    for (int r = 0; r < args.rows; ++r, initial += args.initial.stride, c += args.c_stride) {
-        QORA_UNROLL
-        for (int i = 0; i < kColumns; i += V::kWidth) {
-            const auto sum =
-                V::load(products + r * kColumns + i) + V::load(reinterpret_cast<const float*>(initial) + i);
-            V::store(reinterpret_cast<float*>(c) + i, sum);
-        }
+    const ptrdiff_t a_stride = args.a_stride, c_stride = args.c_stride, initial_stride = args.initial.stride;
+    const int64_t steps = args.steps;
+    const uint8_t* upcoming = args.prefetch.begin;
+    const ptrdiff_t upcoming_bytes = args.prefetch.step_bytes * Tiles::kSteps;
+    if (initial == nullptr) {
+        Tiles::template zero<0>();
+        Tiles::template zero<1>();
+        if constexpr (kFour) Tiles::template zero<2>();
+        if constexpr (kFour) Tiles::template zero<3>();
+    } else {
+        Tiles::template load<0>(initial, initial_stride);
+        Tiles::template load<1>(initial + kNext, initial_stride);
+        if constexpr (kFour) Tiles::template load<2>(initial + 2 * kNext, initial_stride);
+        if constexpr (kFour) Tiles::template load<3>(initial + 3 * kNext, initial_stride);
     }
+    for (int64_t step = 0; step < steps; step += Tiles::kSteps) {
+        Tiles::template load<4>(a, a_stride);
+        Tiles::template load<5>(b, kPanelStride);
+        Product::template dot<0, 4, 5>();
+        Tiles::template load<6>(b + kNext, kPanelStride);
+        Product::template dot<1, 4, 6>();
+        if constexpr (kFour) {
+            Tiles::template load<7>(b + 2 * kNext, kPanelStride);
+            Product::template dot<2, 4, 7>();
+            Tiles::template load<5>(b + 3 * kNext, kPanelStride);
+            Product::template dot<3, 4, 5>();
+        }
+        prefetch(upcoming, upcoming + upcoming_bytes);
+        upcoming += upcoming_bytes;
+        a += Tiles::kSteps * 4;
+        b += Tiles::kSteps * kPanelStride;
+    }
+    Tiles::template store<0>(c, c_stride);
+    Tiles::template store<1>(c + kNext, c_stride);
+    if constexpr (kFour) Tiles::template store<2>(c + 2 * kNext, c_stride);
+    if constexpr (kFour) Tiles::template store<3>(c + 3 * kNext, c_stride);
 }
 
-// A TileFn. Tiles are configured for all rows throughout a range of work, and for fewer just as long as that
-// takes: nothing beside an operand is read, and a remainder costs what it computes.
-template <class V, class Tiles, class Product, int Registers>
+// A TileFn. Registers are configured for all rows throughout a range of work, and for fewer just as long as
+// that takes: nothing beside an operand is read, and a remainder costs what it computes.
+template <class Tiles, class Product, int Registers>
 void matrix_tile(const TileArgs& args) {
-    if (args.rows == Tiles::kRows) return configured_tile<V, Tiles, Product, Registers>(args);
+    if (args.rows == Tiles::kRows) return matrix_sums<Tiles, Product, Registers>(args);
     Tiles::configure(args.rows);
-    configured_tile<V, Tiles, Product, Registers>(args);
+    matrix_sums<Tiles, Product, Registers>(args);
     Tiles::configure(Tiles::kRows);
 }
 
-// The same for integers, whose few rows may go to another TileFn: sums are the same. To configure tiles
-// twice and to load a panel into them takes as long as `Other` takes for some products.
-template <class V, class Tiles, class Product, int Registers, TileFn Other, int OtherRows>
+// The same of integers, whose few rows may go to another TileFn: sums are the same. Floats would be rounded
+// otherwise, and a row must not depend on how many stand beside it.
+template <class Tiles, class Product, int Registers, TileFn Other, int OtherRows>
 void matrix_or_other_tile(const TileArgs& args) {
-    static_assert(!Product::kFloat);
-    constexpr int64_t kWorthwhile = 10;  // products of whole registers, beyond the first row
+    // Configuring registers twice and loading a panel into them takes about as long as `Other` takes for so
+    // many products of a row and sixteen steps.
+    constexpr int64_t kWorthwhile = 10;
     if ((args.rows - 1) * (args.steps / Tiles::kSteps) > kWorthwhile)
-        return matrix_tile<V, Tiles, Product, Registers>(args);
+        return matrix_tile<Tiles, Product, Registers>(args);
     TileArgs some = args;
     for (int r = 0; r < args.rows; r += OtherRows) {
         some.rows = args.rows - r < OtherRows ? args.rows - r : OtherRows;

@@ -1,8 +1,8 @@
 // AVX-512 with VNNI, BF16 and AMX (Sapphire Rapids and later): tiles of bytes and of bf16.
 #define QORA_UNIT_VNNI 1
 #define QORA_UNIT_BF16 1
-#include "kernels/simd/simd_avx512.h"
 #include "kernels/simd/simd_amx.h"
+#include "kernels/simd/simd_avx512.h"
 
 #include "kernels/algorithms/matrix_tile.inl.h"
 #include "kernels/algorithms/table.inl.h"
@@ -49,14 +49,14 @@ const KernelTable& avx512_amx_table() noexcept {
         constexpr TileFn kVnni = tile<V, V::DotI8, kVnniRows>, kHalfVnni = half_tile<V, V::DotI8, kVnniRows>;
         i8.mr = AmxTiles::kRows;
         i8.step_multiple = AmxTiles::kSteps;
-        i8.tile = matrix_or_other_tile<V, AmxTiles, AmxI8, 4, kVnni, kVnniRows>;
-        i8.half_tile = matrix_or_other_tile<V, AmxTiles, AmxI8, 2, kHalfVnni, kVnniRows>;
+        i8.tile = matrix_or_other_tile<AmxTiles, AmxI8, 4, kVnni, kVnniRows>;
+        i8.half_tile = matrix_or_other_tile<AmxTiles, AmxI8, 2, kHalfVnni, kVnniRows>;
         i8.softmax = softmax_in_turn<ByteSoftmax, V::kRowsI8>;
         FamilyKernels& bf16 = t.family[index_of(Family::kBf16)];
         bf16.mr = AmxTiles::kRows;
         bf16.step_multiple = AmxTiles::kSteps;
-        bf16.tile = matrix_tile<V, AmxTiles, AmxBf16, 4>;
-        bf16.half_tile = matrix_tile<V, AmxTiles, AmxBf16, 2>;
+        bf16.tile = matrix_tile<AmxTiles, AmxBf16, 4>;
+        bf16.half_tile = matrix_tile<AmxTiles, AmxBf16, 2>;
         bf16.softmax = softmax_in_turn<Bf16Softmax, V::kRowsBf16>;
         t.enter_range = [] { AmxTiles::configure(AmxTiles::kRows); };
         t.leave_range = AmxTiles::release;

@@ -17,8 +17,9 @@ struct Epilogue {
 
 // Most rows of a block, which one thread takes at a time. Few enough for what they are written to, a hidden
 // layer above all, to stay in the L2 until the last panel has been used; enough for a panel to be worth
-// bringing from memory. A panel that has to be expanded (q4) is worth it for more rows.
-constexpr int64_t kMaxBlockRows = 48;
+// bringing from memory. A panel that has to be expanded (q4) is worth it for more rows, and so is one that
+// tiles of sixteen rows have used up sooner.
+constexpr int64_t kMaxBlockRows = 48, kMaxBlockTiles = 6;
 constexpr int64_t kMaxExpandedBlockRows = 192;
 
 int64_t max_block_rows(const FamilyKernels& kernels);
