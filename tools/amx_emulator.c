@@ -1,7 +1,8 @@
 /* Carries out the tile instructions of AMX in C, for a program that is started with this library in LD_PRELOAD:
  * the CPU refuses them, Linux sends the illegal-instruction signal (SIGILL), and its handler computes what they
- * would have. On a CPU with AMX they are refused as well, since the permission to use tiles is never asked for.
- * A CPU without it is asked for its features by the instruction CPUID, which is trapped too.
+ * would have. On a CPU with AMX they are refused as well, since the permission to use tiles is never asked for;
+ * but for LDTILECFG and TILERELEASE, whose effect is in the registers that Linux saves for the handler. A CPU
+ * without it is asked for its features by the instruction CPUID, which is trapped too.
  *
  * Tiles that are used without being configured, and operands that do not fit each other, end the program. Linux
  * on x86-64; tools/test_amx.sh builds and uses it. */
@@ -32,10 +33,13 @@ typedef union {
 } Row;
 
 static __thread struct {
+    uint8_t configuration[64];
     int palette, rows[kTiles], row_bytes[kTiles];
     Row tiles[kTiles][kRows];
 } state;
 static uint64_t carried_out;
+/* Where a CPU with AMX has the configuration among saved registers, in bytes; 0 on others. */
+static unsigned saved_configuration;
 
 static _Noreturn void stop(const char *why) {
     fprintf(stderr, "amx_emulator: %s\n", why);
@@ -44,6 +48,7 @@ static _Noreturn void stop(const char *why) {
 
 static void load_configuration(const uint8_t *from) {
     memset(&state, 0, sizeof state);
+    memcpy(state.configuration, from, sizeof state.configuration);
     state.palette = from[0];
     if (state.palette != 1 || from[1] != 0) stop("LDTILECFG of another palette than 1, or a start row");
     for (int t = 0; t < kTiles; ++t) {
@@ -105,6 +110,19 @@ static void multiply(int c, int a, int b, int bf16) {
     }
 }
 
+/* What LDTILECFG and TILERELEASE have done since the last tile instruction, where the CPU does these. */
+static void follow_configuration(const ucontext_t *context) {
+    enum { kHeader = 512, kComponent = 17 };
+    const uint8_t *const saved = (const uint8_t *)context->uc_mcontext.fpregs;
+    uint64_t components;
+    if (saved_configuration == 0) return;
+    memcpy(&components, saved + kHeader, sizeof components);
+    if (!(components >> kComponent & 1))
+        memset(&state, 0, sizeof state);
+    else if (memcmp(state.configuration, saved + saved_configuration, sizeof state.configuration) != 0)
+        load_configuration(saved + saved_configuration);
+}
+
 static int64_t register_value(const ucontext_t *context, int number) {
     static const int kPlaces[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                     REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -146,6 +164,7 @@ static int carry_out(ucontext_t *context) {
         }
     }
 
+    follow_configuration(context);
     if (opcode == 0x49 && prefix == kNoPrefix && mode != 3)
         load_configuration((const uint8_t *)(address + stride));
     else if (opcode == 0x49 && prefix == kNoPrefix && code[4] == 0xc0)
@@ -221,12 +240,16 @@ static void handle(int signal_number, void (*handler)(int, siginfo_t *, void *))
 __attribute__((constructor)) static void begin(void) {
     unsigned eax, ebx, ecx, edx;
     handle(SIGILL, on_illegal_instruction);
-    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (edx >> 24 & 1)) return;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx >> 24 & 1)) {
+        __cpuid_count(13, 17, eax, saved_configuration, ecx, edx);
+        return;
+    }
     handle(SIGSEGV, on_fault);
     if (syscall(SYS_arch_prctl, kSetCpuid, 0) != 0) stop("CPUID cannot be trapped");
 }
 
 __attribute__((destructor)) static void end(void) {
+    if (state.palette != 0 && saved_configuration == 0) stop("the process ends with tiles in use");
     if (carried_out != 0)
         fprintf(stderr, "amx_emulator: %llu tile instructions\n", (unsigned long long)carried_out);
 }

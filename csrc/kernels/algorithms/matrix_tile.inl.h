@@ -25,7 +25,7 @@ void matrix_sums(const TileArgs& args) {
     const ptrdiff_t a_stride = args.a_stride, c_stride = args.c_stride, initial_stride = args.initial.stride;
     const int64_t steps = args.steps;
     const uint8_t* upcoming = args.prefetch.begin;
-    const ptrdiff_t upcoming_bytes = args.prefetch.step_bytes * Tiles::kSteps;
+    const ptrdiff_t upcoming_step = args.prefetch.step_bytes;
     if (initial == nullptr) {
         Tiles::template zero<0>();
         Tiles::template zero<1>();
@@ -49,8 +49,8 @@ void matrix_sums(const TileArgs& args) {
             Tiles::template load<5>(b + 3 * kNext, kPanelStride);
             Product::template dot<3, 4, 5>();
         }
-        prefetch(upcoming, upcoming + upcoming_bytes);
-        upcoming += upcoming_bytes;
+
+        for (int i = 0; i < Tiles::kSteps; ++i, upcoming += upcoming_step) prefetch_line(upcoming);
         a += Tiles::kSteps * 4;
         b += Tiles::kSteps * kPanelStride;
     }

@@ -58,6 +58,9 @@ const KernelTable& avx512_amx_table() noexcept {
         bf16.tile = matrix_tile<AmxTiles, AmxBf16, 4>;
         bf16.half_tile = matrix_tile<AmxTiles, AmxBf16, 2>;
         bf16.softmax = softmax_in_turn<Bf16Softmax, V::kRowsBf16>;
+        // Attention in bytes is no faster: its products take little time, and its smaller blocks of keys
+        // more.
+        t.int8_attention = Family::kBf16;
         t.enter_range = [] { AmxTiles::configure(AmxTiles::kRows); };
         t.leave_range = AmxTiles::release;
         return t;
