@@ -49,7 +49,6 @@ void matrix_sums(const TileArgs& args) {
             Tiles::template load<5>(b + 3 * kNext, kPanelStride);
             Product::template dot<3, 4, 5>();
         }
-
         for (int i = 0; i < Tiles::kSteps; ++i, upcoming += upcoming_step) prefetch_line(upcoming);
         a += Tiles::kSteps * 4;
         b += Tiles::kSteps * kPanelStride;
@@ -70,15 +69,12 @@ void matrix_tile(const TileArgs& args) {
     Tiles::configure(Tiles::kRows);
 }
 
-// The same of integers, whose few rows may go to another TileFn: sums are the same. Floats would be rounded
-// otherwise, and a row must not depend on how many stand beside it.
+// The same of integers, of which `Other` takes few rows: sums are the same. Up to two calls of it cost less
+// than to configure registers twice and to load a panel into them. Floats would be rounded otherwise, and a
+// row must not depend on how many stand beside it.
 template <class Tiles, class Product, int Registers, TileFn Other, int OtherRows>
 void matrix_or_other_tile(const TileArgs& args) {
-    // Configuring registers twice and loading a panel into them takes about as long as `Other` takes for so
-    // many products of a row and sixteen steps.
-    constexpr int64_t kWorthwhile = 10;
-    if ((args.rows - 1) * (args.steps / Tiles::kSteps) > kWorthwhile)
-        return matrix_tile<Tiles, Product, Registers>(args);
+    if (args.rows > 2 * OtherRows) return matrix_tile<Tiles, Product, Registers>(args);
     TileArgs some = args;
     for (int r = 0; r < args.rows; r += OtherRows) {
         some.rows = args.rows - r < OtherRows ? args.rows - r : OtherRows;
