@@ -13,7 +13,7 @@ done
 has amx_tile || has cpuid_fault || skip "this CPU's answer about AMX cannot be changed (no CPUID faulting)"
 
 . tools/venv.sh
-python -c 'import qora_vision' 2>/dev/null || python -m pip install --quiet .
+python -c 'import hypothesis, PIL, pytest, qora_vision' 2>/dev/null || python -m pip install --quiet '.[test]'
 mkdir -p build/amx
 "${CC:-cc}" -O2 -mavx2 -mfma -Wall -Wextra -Werror -shared -fPIC tools/amx_emulator.c -o build/amx/emulator.so -ldl -lm
 emulated() { LD_PRELOAD="$PWD/build/amx/emulator.so" "$@"; }
