@@ -18,6 +18,7 @@ void bind_isas(py::module_& m) {
             row["base"] = info.isa == info.base ? py::object(py::none()) : py::str(isa_name(info.base));
             row["features"] = py::str(info.features).attr("split")();
             row["built"] = info.built;
+            row["refusal"] = refusal(info.isa);
             rows.append(row);
         }
         return rows;

@@ -23,6 +23,26 @@ constexpr const char* kPaddedPrefix = "padded:";
 
 std::atomic<int64_t> entered_ranges{0}, left_ranges{0};
 
+// Hooks that count, and then call those of the table.
+template <Isa kIsa>
+void enter_counted() {
+    ++entered_ranges;
+    if (const auto enter = kernel_table(kIsa).enter_range) enter();
+}
+template <Isa kIsa>
+void leave_counted() {
+    ++left_ranges;
+    if (const auto leave = kernel_table(kIsa).leave_range) leave();
+}
+struct Hooks {
+    void (*enter)();
+    void (*leave)();
+};
+constexpr Hooks kCountedHooks[] = {
+#define QORA_ISA(isa, unit, platform, base, features) {enter_counted<Isa::isa>, leave_counted<Isa::isa>},
+#include "core/isas.inc"
+};
+
 const KernelTable& padded_table(Isa isa) {
     static std::mutex mutex;
     static std::map<Isa, KernelTable> tables;  // references to its values stay valid
@@ -31,8 +51,8 @@ const KernelTable& padded_table(Isa isa) {
     KernelTable& table = found->second;
     if (is_new) {
         for (FamilyKernels& family : table.family) family.step_multiple = kMaxStepMultiple;
-        table.enter_range = [] { ++entered_ranges; };
-        table.leave_range = [] { ++left_ranges; };
+        table.enter_range = kCountedHooks[static_cast<size_t>(isa)].enter;
+        table.leave_range = kCountedHooks[static_cast<size_t>(isa)].leave;
     }
     return table;
 }
@@ -66,7 +86,7 @@ py::dict table_info(const std::string& isa) {
     info["linear_block_rows"] = by_family([&](Family f) { return max_block_rows(kernels(f)); });
     info["linear_slice_steps"] = slice_steps(t);
     info["attention_block_queries"] = kBlockQueries;
-    info["attention_block_keys"] = by_family(max_block_keys);
+    info["attention_block_keys"] = by_family([&](Family f) { return max_block_keys(t, f); });
     info["i16_product_keys"] = kI16ProductKeys;
     return info;
 }

@@ -1,6 +1,7 @@
 #include "core/isa.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,10 @@
 #include <intrin.h>
 #else
 #include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define QORA_ARM64 1
@@ -60,6 +65,21 @@ uint64_t enabled_register_state() {
 
 bool bit(uint32_t word, int index) { return (word >> index) & 1u; }
 
+bool cpu_has_tiles() { return cpuid(0, 0).eax >= 7 && bit(cpuid(7, 0).edx, 24); }
+
+// Linux saves the registers of tiles for a process that asks for it, whose signal handlers need larger stacks
+// from then on. Asks once. The error that it answers with, 0 = none.
+int ask_for_tiles() {
+#if defined(__linux__)
+    constexpr int kRequestPermission = 0x1023,
+                  kTileData = 18;  // of the kernel's ABI: older headers lack them
+    static const int error = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+    return error;
+#else
+    return ENOSYS;
+#endif
+}
+
 // Whether the CPU has a feature and the operating system saves the registers that it uses.
 bool has_feature(const std::string& name) {
     if (cpuid(0, 0).eax < 7) return false;
@@ -78,6 +98,9 @@ bool has_feature(const std::string& name) {
     if (name == "avx512vl") return zmm && bit(extended.ebx, 31);
     if (name == "avx512_vnni") return zmm && bit(extended.ecx, 11);
     if (name == "avx512_bf16") return zmm && bit(more, 5);
+    if (name == "amx_bf16") return bit(extended.edx, 22);
+    if (name == "amx_tile") return cpu_has_tiles() && ask_for_tiles() == 0;
+    if (name == "amx_int8") return bit(extended.edx, 25);
     return false;
 }
 #elif defined(QORA_ARM64)
@@ -112,15 +135,20 @@ bool has_feature(const std::string& name) {
 bool has_feature(const std::string&) { return false; }
 #endif
 
+// Whether all features of an instruction set are there, those of the ones that it is based on aside.
+bool has_features(const IsaInfo& info) {
+    std::istringstream features(info.features);
+    const std::istream_iterator<std::string> begin(features), end;
+    return std::all_of(begin, end, has_feature);
+}
+
 // Instruction sets of this build whose features, and those of the ones that they are based on, the CPU has.
 std::vector<Isa> detect_isas() {
     std::vector<Isa> found;
     const auto is_found = [&](Isa isa) { return std::find(found.begin(), found.end(), isa) != found.end(); };
     for (const IsaInfo& info : known_isas()) {
-        std::istringstream features(info.features);
-        const std::istream_iterator<std::string> begin(features), end;
         const bool has_base = info.isa == info.base || is_found(info.base);
-        if (info.built && has_base && std::all_of(begin, end, has_feature)) found.push_back(info.isa);
+        if (info.built && has_base && has_features(info)) found.push_back(info.isa);
     }
     return found;
 }
@@ -147,6 +175,14 @@ const char* isa_name(Isa isa) { return known_isas()[static_cast<size_t>(isa)].na
 const std::vector<Isa>& available_isas() {
     static const std::vector<Isa> isas = detect_isas();
     return isas;
+}
+
+std::string refusal([[maybe_unused]] Isa isa) {
+#if defined(QORA_X86) && defined(__linux__)
+    if (isa == Isa::kAvx512Amx && cpu_has_tiles() && ask_for_tiles() != 0)
+        return std::string("Linux does not grant the state of tiles: ") + std::strerror(ask_for_tiles());
+#endif
+    return "";
 }
 
 Isa parse_isa(const std::string& name) {

@@ -11,6 +11,11 @@
 #else
 #define QORA_ON_X86(code)
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#define QORA_ON_X86_LINUX(code) code
+#else
+#define QORA_ON_X86_LINUX(code)
+#endif
 #if defined(__aarch64__) || defined(_M_ARM64)
 #define QORA_ON_ARM64(code) code
 #else
@@ -44,6 +49,9 @@ struct IsaInfo {
 const std::vector<IsaInfo>& known_isas();
 
 const char* isa_name(Isa isa);
+
+// Why the operating system keeps an instruction set that this CPU has from us; empty where it does not.
+std::string refusal(Isa isa);
 
 // Instruction sets with a kernel table in this build that this CPU can execute, plainest first.
 const std::vector<Isa>& available_isas();

@@ -16,6 +16,7 @@ class _IsaInfo(TypedDict):
     base: str | None
     features: list[str]
     built: bool
+    refusal: str
 
 class _TableInfo(TypedDict):
     nr: int

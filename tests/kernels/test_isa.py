@@ -33,7 +33,7 @@ from qora_vision.errors import IsaError
 # csrc/core/isas.inc: what each table needs of a CPU, as Linux names it, beside all that its base needs.
 KNOWN = _core.known_isas()
 PLATFORMS = {
-    "x86_64": {"ANY", "X86"},
+    "x86_64": {"ANY", "X86", *({"X86_LINUX"} if sys.platform == "linux" else ())},
     "aarch64": {"ANY", "ARM64", "ARM64_GNU"},
 }
 CPUINFO = Path("/proc/cpuinfo")

@@ -11,7 +11,7 @@ namespace {
 
 // As few blocks as max_block_keys allows, of whole panels of every table and of about equal size.
 int64_t block_of_keys(const HeadLayout& l) {
-    const int64_t most = max_block_keys(l.family) / kMaxTileColumns,
+    const int64_t most = max_block_keys(l.table, l.family) / kMaxTileColumns,
                   panels = ceil_div(l.key_rows, kMaxTileColumns);
     return ceil_div(panels, ceil_div(panels, most)) * kMaxTileColumns;
 }
@@ -35,7 +35,10 @@ Scratch& scratch() {
 
 }  // namespace
 
-int64_t max_block_keys(Family family) { return family == Family::kI8 ? 256 : 512; }
+int64_t max_block_keys(const KernelTable& table, Family family) {
+    if (family != Family::kI8) return 512;
+    return table.family[index_of(family)].mr == kMaxTileRows ? 128 : 256;
+}
 
 void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, float scale,
             const ScoreBias* bias, const HeadResult& out) {
@@ -139,11 +142,17 @@ void attend(const HeadLayout& l, const HeadRows& q, const PackedHead& head, floa
                 std::none_of(weight_sum, weight_sum + tile_rows, [](float x) { return x > kI16WeightSum; });
             value_tile.rows = tile_rows;
             const int64_t parts = whole ? 1 : ceil_div(key_steps, part_steps);
+            // Float weights are relative to what the new reference is: what was accumulated follows it. A row
+            // whose reference stays must not change in any bit, whatever stands beside it.
+            for (int i = 0; !integer && !simply_added && i < tile_rows; ++i)
+                if (float* to = output + (r + i) * width; keep[i] != 1.0f)
+                    table.scale_row(to, head.value_scales, keep[i], head.value_offsets, l.head_dim, to,
+                                    false);
             for (int64_t p = 0; p < l.d_panels; ++p) {
                 const uint8_t* panel = values + p * l.value_panel_bytes;
                 float* to = output + r * width + p * value_nr;
                 value_tile.prefetch.begin = panel;
-                if (simply_added) {
+                if (!integer || simply_added) {
                     value_tile.a = weights;
                     value_tile.b = panel;
                     value_tile.steps = key_steps;

@@ -32,7 +32,8 @@ struct OutputPart {
 }  // namespace
 
 int64_t max_block_rows(const FamilyKernels& kernels) {
-    return kernels.expand == nullptr ? kMaxBlockRows : kMaxExpandedBlockRows;
+    if (kernels.expand != nullptr) return kMaxExpandedBlockRows;
+    return std::max<int64_t>(kMaxBlockRows, kMaxBlockTiles * kernels.mr);
 }
 
 EvenBlocks row_blocks(int64_t rows, const FamilyKernels& kernels, int num_threads) {

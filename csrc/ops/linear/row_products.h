@@ -17,8 +17,9 @@ struct Epilogue {
 
 // The most rows of a block, the work of one thread at a time. They are few enough for their output, above all
 // a hidden layer, to stay in the L2 cache until the last panel has been used. They are enough to make loading
-// a panel from memory worthwhile; a panel that has to be expanded (q4) needs more rows for that.
-constexpr int64_t kMaxBlockRows = 48;
+// a panel from memory worthwhile; a panel that has to be expanded (q4) needs more rows for that, and so does
+// one that tiles of sixteen rows use up sooner.
+constexpr int64_t kMaxBlockRows = 48, kMaxBlockTiles = 6;
 constexpr int64_t kMaxExpandedBlockRows = 192;
 
 int64_t max_block_rows(const FamilyKernels& kernels);

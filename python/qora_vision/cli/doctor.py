@@ -111,6 +111,8 @@ def _print(report: dict[str, Any]) -> None:
             ("Chosen", cpu["isa"]),
             ("Threads", f"{cpu['threads']} ({origin})"),
         ]
+        if cpu["refused"]:
+            fields.insert(2, ("Refused", "\n".join(f"{isa}: {why}" for isa, why in cpu["refused"].items())))
     fields += [
         ("Platform", report["platform"]),
         ("Versions", "\n".join(f"{name} {version}" for name, version in report["versions"].items())),

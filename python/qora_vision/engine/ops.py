@@ -115,6 +115,7 @@ def cpu_info() -> dict[str, Any]:
     -------
     dict
         `name` (brand string, may be empty), `isas` (usable, simplest first), `isa` (the one that is used),
+        `refused` (why the operating system keeps instruction sets of this CPU from the process, by name),
         `threads` (int), `openmp` (bool: threads come from OpenMP, else from the engine's own pool).
 
     Raises
@@ -126,6 +127,7 @@ def cpu_info() -> dict[str, Any]:
         "name": _core.cpu_name(),
         "isas": available_isas(),
         "isa": default_isa(),
+        "refused": {isa["name"]: isa["refusal"] for isa in _core.known_isas() if isa["refusal"]},
         "threads": num_threads(),
         "openmp": _core.uses_openmp(),
     }
