@@ -74,7 +74,7 @@ def test_hybrid_log_gamma(tmp_path: Path) -> None:
     with VideoReader(tmp_path / "hlg.mkv") as reader:
         got = np.array([frame[24, 32] for frame in reader], float)
     expected = shown(codes)
-    # Half a level for rounding, half for FFmpeg's table of colours. FFmpeg also draws colours towards grey, to
+    # Half a level for rounding, half for FFmpeg's table of colours. FFmpeg draws colours towards grey, to
     # keep those that BT.709 lacks apart: the mild ones here by less than a tenth of their distance from it.
     allowed = 1 + 0.1 * np.ptp(expected, axis=1, keepdims=True)
     assert (np.abs(got - expected) <= allowed).all()
