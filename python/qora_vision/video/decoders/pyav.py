@@ -31,6 +31,8 @@ except ImportError as problem:
 av.logging.set_level(None)  # what matters becomes an exception
 
 _LARGEST_COUNT = 2**31
+# Titles in any encoding must not be an error. From 19 on they never are, and there is no such argument.
+_METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _BUFFER = 1 << 17
 _REENCODE = "ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p -an reencoded.mp4"
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
@@ -104,7 +106,7 @@ class PyavDecoder(Decoder):
 
     def _open_container(self) -> Any:
         try:
-            return av.open(self._named, mode="r", metadata_errors="replace", buffer_size=_BUFFER)
+            return av.open(self._named, mode="r", buffer_size=_BUFFER, **_METADATA)
         except av.error.FFmpegError as error:
             self._check_machine(error)
             raise VideoError(self._cannot_open()) from None
@@ -253,10 +255,8 @@ class PyavDecoder(Decoder):
     def orientation(self) -> Orientation:
         """As the display matrix says."""
         # Not `frame.side_data`: the frame keeps that, and that the frame, until the garbage collector comes.
-        for data in _side_data.SideDataContainer(self._frame):
-            if data.type.name == "DISPLAYMATRIX":
-                return Orientation.from_matrix(bytes(data))
-        return UPRIGHT
+        matrix = _side_data.SideDataContainer(self._frame).get(_side_data.Type.DISPLAYMATRIX)
+        return UPRIGHT if matrix is None else Orientation.from_matrix(bytes(matrix))
 
     @property
     def interlaced(self) -> bool:
