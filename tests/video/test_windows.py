@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from paths import CLIP, DATA
 
 import qora_vision
+from qora_vision import VideoError
 from qora_vision.tasks.prediction import Classes
 from qora_vision.video import Clock, Preprocessing, SlidingWindow, VideoReader, as_frames, iter_windows
 
@@ -87,12 +89,81 @@ def test_times_count_from_the_first_frame() -> None:
     assert [clock.tick(stamp) for stamp in (5.0, 5.04, 5.24, None)] == pytest.approx([0.0, 0.04, 0.24, 0.28])
 
 
+def test_times_count_from_the_start_of_the_container(tmp_path: Path) -> None:
+    """As players count: sound may come before the first frame, and a transport stream starts anywhere."""
+    import av
+
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), format="s16", layout="mono")
+        tone.sample_rate, tone.pts = 8000, 0
+        container.mux(sound.encode(tone))
+        for i in range(8):
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts, frame.time_base = 10 + i, Fraction(1, 10)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+    rule = Preprocessing(num_frames=2, resize=16, crop=(16, 16))
+    windows = list(iter_windows(path, SlidingWindow(rule, stride=1, hop=1)))
+    assert windows[0].start == pytest.approx(1.0, abs=0.002)
+    assert windows[-1].end == pytest.approx(1.8, abs=0.002)
+    assert Clock(0.1, 5.0).tick(6.5) == 1.5 and Clock(0.1, 5.0).tick(4.9) == 0.0
+
+
+def test_only_frames_between_start_and_end_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Preprocessing(num_frames=2, resize=8, crop=(8, 8))
+    with VideoReader(CLIP) as reader:
+        frames, fps = list(reader), reader.fps
+    assert fps is not None
+    every = list(iter_windows(CLIP, SlidingWindow(rule, stride=1, hop=1)))
+    prepared = []
+    prepare = SlidingWindow.prepare
+
+    def counted(self: SlidingWindow, frame: np.ndarray) -> np.ndarray:
+        prepared.append(1)
+        return prepare(self, frame)
+
+    monkeypatch.setattr(SlidingWindow, "prepare", counted)
+    for source in (CLIP, np.stack(frames), iter(frames)):
+        prepared.clear()
+        span = (6.5 / fps, 11.2 / fps)
+        part = list(iter_windows(source, SlidingWindow(rule, stride=1, hop=1), fps=fps, between=span))
+        # Frame 6 is still on the screen, frame 11 comes before the end.
+        assert len(prepared) == 6 and len(part) == 5
+        for ours, theirs in zip(part, every[6:11], strict=True):
+            assert ours.start == pytest.approx(theirs.start, abs=1e-3)
+            assert np.array_equal(ours.clip, theirs.clip)
+    for source in (CLIP, np.stack(frames), iter(frames)):
+        with pytest.raises(
+            VideoError, match="there is no frame from 99 s to the end: the last one"
+        ):
+            list(iter_windows(source, SlidingWindow(rule), between=(99, None)))
+
+
+@pytest.mark.parametrize(
+    ("between", "message"),
+    [
+        ((-1, None), "start must be seconds, 0 or more, got -1"),
+        (("1", None), "start must be seconds"),
+        ((0, float("nan")), "end must be seconds"),
+        ((2, 2), "end must be after start, got 2 and 2 seconds"),
+    ],
+)
+def test_wrong_spans_are_refused_at_once(between: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        iter_windows(CLIP, SlidingWindow(PLAIN), between=between)
+
+
 def test_absurd_time_stamps_still_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     source = as_frames(CLIP)
     stream = source.stream
     odd = itertools.cycle([float("nan"), 3.0, 3.0, -1.0, float("inf")])
     monkeypatch.setattr(
-        source, "stream", lambda transform: ((next(odd), item) for _, item in stream(transform))
+        source, "stream", lambda transform, wanted: stream(transform, lambda _: wanted(next(odd)))
     )
     rule = Preprocessing(num_frames=2, resize=8, crop=(8, 8))
     starts = [window.start for window in iter_windows(source, SlidingWindow(rule, stride=1, hop=1))]

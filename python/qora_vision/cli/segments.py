@@ -84,6 +84,8 @@ def add_parser(verbs: Verbs) -> None:
     window.add_argument(
         "--hop", metavar="S", type=positive_float, help="seconds between windows (default: half a window)"
     )
+    window.add_argument("--start", metavar="S", type=seconds, default=0.0, help="begin at this second")
+    window.add_argument("--end", metavar="S", type=seconds, help="end at this second")
     window.add_argument(
         "--fps", metavar="F", type=positive_float, help="frames a second of a folder of images (default: 25)"
     )
@@ -216,6 +218,8 @@ def _segments(
         source,
         window=arguments.window,
         hop=arguments.hop,
+        start=arguments.start,
+        end=arguments.end,
         min_score=arguments.min_score,
         release=arguments.release,
         min_length=arguments.min_length,

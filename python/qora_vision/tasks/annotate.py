@@ -77,7 +77,7 @@ def annotate(
     if isinstance(source, str | os.PathLike) and target.exists() and target.samefile(source):
         raise ValueError(f"{target} is the video itself: give the annotated copy another name")
     opened = as_frames(source)
-    clock = Clock(1 / (opened.rate(fps) or 25.0))
+    clock = Clock(1 / (opened.rate(fps) or 25.0), opened.start)
     painter = _Painter(segments)
     total = opened.promised_frames
 

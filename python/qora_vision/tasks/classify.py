@@ -150,6 +150,8 @@ class VideoClassifier(ClipModel):
         *,
         window: float | None = None,
         hop: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
         min_score: float | None = None,
         release: float | None = None,
         min_length: float = 0.0,
@@ -173,6 +175,8 @@ class VideoClassifier(ClipModel):
             Seconds of a window; None: the model's own frames and stride.
         hop
             Seconds between the starts of windows; None: half a window.
+        start, end
+            Seconds of the video between which it is looked at; None: its end.
         min_score
             Score from which on a label holds; windows where none does are in no segment. None: any, and 0.5
             for a multi-label model.
@@ -198,7 +202,7 @@ class VideoClassifier(ClipModel):
         VideoError, OSError, ValueError
             As `classify_windows` does.
         """
-        choice = WindowChoice(channel_order, fps=fps, seconds=(window, hop))
+        choice = WindowChoice(channel_order, fps=fps, seconds=(window, hop), between=(start, end))
         rule = SegmentRule(min_score, release, min_length, smooth)
         return video_segments(self._clips, self._classes, frames, choice, rule, progress)
 

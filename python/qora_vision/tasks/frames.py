@@ -86,7 +86,7 @@ class WindowChoice:
     """How a window slides over a source; `VideoClassifier.classify_windows` documents the fields.
 
     `seconds` are `window` and `hop` of `VideoClassifier.segments`. One that is not None replaces the number
-    of frames.
+    of frames. `between` are its `start` and `end`.
     """
 
     channel_order: ChannelOrder = "rgb"
@@ -94,6 +94,7 @@ class WindowChoice:
     hop: int | None = None
     fps: float | None = None
     seconds: tuple[float | None, float | None] = (None, None)
+    between: tuple[float, float | None] = (0.0, None)
 
     def windows(
         self, frames: Frames | FrameSource, preprocessing: Preprocessing, threads: int
@@ -110,4 +111,4 @@ class WindowChoice:
             num_threads=threads,
             seconds=self.seconds,
         )
-        return iter_windows(frames, window, fps=self.fps)
+        return iter_windows(frames, window, fps=self.fps, between=self.between)

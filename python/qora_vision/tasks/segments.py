@@ -90,7 +90,7 @@ def video_segments(
     if comes_one_by_one(frames):
         windows = choice.windows(frames, clips.preprocessing, clips.threads)
     else:
-        source = as_frames(frames, choice.channel_order)
+        source = as_frames(frames, choice.channel_order, once=True)
         windows = read_ahead(choice.windows(source, clips.preprocessing, clips.threads))
         windows = _reporting(windows, source, choice.fps, progress)
     scored = score_windows(clips, classes, windows)

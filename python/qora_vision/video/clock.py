@@ -6,11 +6,19 @@ import math
 
 
 class Clock:
-    """Makes times that start at 0 and increase, from time stamps that may be absent or wrong."""
+    """Makes times that rise, of stamps that may be absent or absurd.
 
-    def __init__(self, nominal: float) -> None:
+    Parameters
+    ----------
+    nominal
+        Seconds of a frame without a stamp.
+    origin
+        The stamp of time 0. None: that of the first frame.
+    """
+
+    def __init__(self, nominal: float, origin: float | None = None) -> None:
         self.nominal = nominal
-        self._offset: float | None = None
+        self._offset = origin
         self._last = -nominal
 
     def tick(self, stamp: float | None) -> float:
@@ -20,7 +28,8 @@ class Clock:
         if stamp is not None and math.isfinite(stamp):
             if self._offset is None:
                 self._offset = stamp - expected
-            if stamp - self._offset > self._last:
-                seconds = stamp - self._offset
+            elapsed = stamp - self._offset
+            if elapsed > self._last and elapsed >= 0:
+                seconds = elapsed
         self._last = seconds
         return seconds

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ from qora_vision.video.origins import find_origin
 from qora_vision.video.sampling import validate_indices
 
 T = TypeVar("T")
+
+
+# Called with the time stamp of each frame, in order: whether it is wanted; None: neither it nor a later one.
+Wanted: TypeAlias = Callable[[float | None], bool | None]
+
+
+def every_frame(_: float | None) -> bool:
+    """Want each frame of a stream."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,11 @@ class VideoReader:
         return self._peek().has_stamps
 
     @property
+    def start(self) -> float | None:
+        """Time stamp at which the container starts, with sound or picture; None if unknown."""
+        return self._peek().start
+
+    @property
     def codec(self) -> str:
         """FFmpeg's name of the codec, such as "h264"; empty if unknown."""
         return self._peek().codec
@@ -191,8 +205,10 @@ class VideoReader:
         for _, decoder in self._grabs():
             yield np.ascontiguousarray(decoder.retrieve()[..., ::-1])
 
-    def stream(self, transform: Callable[[NDArray[np.uint8]], T]) -> Iterator[tuple[float | None, T]]:
-        """Apply `transform` to every frame as it comes; yields its time stamp in seconds with the result.
+    def stream(
+        self, transform: Callable[[NDArray[np.uint8]], T], wanted: Wanted = every_frame
+    ) -> Iterator[tuple[float | None, T]]:
+        """Apply `transform` to every wanted frame; yields its time stamp in seconds with the result.
 
         `transform` gets what it gets in `pick`. Stamps are the container's: exact where there are any, None
         where there are none, and equal or falling in damaged files.
@@ -203,7 +219,12 @@ class VideoReader:
             If not one frame decodes.
         """
         for _, decoder in self._grabs():
-            yield decoder.seconds(), transform(decoder.retrieve())
+            stamp = decoder.seconds()
+            choice = wanted(stamp)
+            if choice is None:
+                return
+            if choice:
+                yield stamp, transform(decoder.retrieve())
 
     def pick(self, indices: Iterable[int], transform: Callable[[NDArray[np.uint8]], T]) -> dict[int, T]:
         """Apply `transform` to the frames of these numbers, as they come, and keep the results by number.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video.decode import VideoReader
+from qora_vision.video.decode import VideoReader, Wanted, every_frame
 from qora_vision.video.images import IMAGE_SUFFIXES, list_images, read_bgr
 from qora_vision.video.origins import CAMERA_HINT, find_origin, is_capture, is_video_object
 from qora_vision.video.sampling import validate_indices
@@ -49,7 +49,9 @@ class FrameSource(ABC):
         """`pick` what `choose` names for the true number of frames; returns that number too."""
 
     @abstractmethod
-    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+    def stream(
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+    ) -> Iterator[tuple[float | None, T]]:
         """Apply `transform` to every frame in order; yields its time stamp in seconds, if it has one, too."""
 
     @property
@@ -61,6 +63,11 @@ class FrameSource(ABC):
     def has_stamps(self) -> bool:
         """Whether frames carry time stamps."""
         return False
+
+    @property
+    def start(self) -> float | None:
+        """Time stamp of time 0, None if it is that of the first frame."""
+        return None
 
     def rate(self, chosen: float | None) -> float | None:
         """Frames per second, where the caller may choose one for what carries no time stamps."""
@@ -84,7 +91,7 @@ class VideoFile(FrameSource):
         self._opened: VideoReader | None = (reader := VideoReader(self._origin, decoder=decoder))
         weakref.finalize(self, reader.close)
         self.path = reader.path
-        self._fps, self._has_stamps = reader.fps, reader.has_stamps
+        self._fps, self._has_stamps, self._start = reader.fps, reader.has_stamps, reader.start
         self._promised = reader.promised_frames
 
     def _reader(self) -> VideoReader:
@@ -103,10 +110,12 @@ class VideoFile(FrameSource):
         with self._reader() as reader:
             return reader.select(choose, transform)
 
-    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+    def stream(
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+    ) -> Iterator[tuple[float | None, T]]:
         """Decode the clip once, keeping nothing."""
         with self._reader() as reader:
-            yield from reader.stream(transform)
+            yield from reader.stream(transform, wanted)
 
     @property
     def fps(self) -> float | None:
@@ -117,6 +126,11 @@ class VideoFile(FrameSource):
     def has_stamps(self) -> bool:
         """Whether frames carry time stamps: true for all but raw streams."""
         return self._has_stamps
+
+    @property
+    def start(self) -> float | None:
+        """As the container says."""
+        return self._start
 
     @property
     def promised_frames(self) -> int | None:
@@ -142,9 +156,15 @@ class _Counted(FrameSource):
     ) -> tuple[int, dict[int, T]]:
         return self._total(), self.pick(choose(self._total()), transform)
 
-    def stream(self, transform: Callable[[Frame], T]) -> Iterator[tuple[float | None, T]]:
+    def stream(
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+    ) -> Iterator[tuple[float | None, T]]:
         for index in range(self._total()):
-            yield None, transform(self._frame(index))
+            choice = wanted(None)
+            if choice is None:
+                return
+            if choice:
+                yield None, transform(self._frame(index))
 
     @property
     def promised_frames(self) -> int | None:

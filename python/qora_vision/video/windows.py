@@ -143,7 +143,13 @@ class SlidingWindow:
         return ClipWindow(first, last + lasting, clip)
 
 
-def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = None) -> Iterator[ClipWindow]:
+def iter_windows(
+    source: object,
+    window: SlidingWindow,
+    *,
+    fps: float | None = None,
+    between: tuple[float, float | None] = (0.0, None),
+) -> Iterator[ClipWindow]:
     """Yield the windows of a source as soon as each is complete.
 
     Parameters
@@ -155,6 +161,8 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     fps
         Frames per second of what carries no time stamps: folders, arrays, iterables, raw streams (.h264).
         None: what a raw stream says itself, or else 25.
+    between
+        Seconds from which and to which frames are used; None: the end. It is an error if there are none.
 
     Raises
     ------
@@ -163,13 +171,14 @@ def iter_windows(source: object, window: SlidingWindow, *, fps: float | None = N
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")
+    _check_between(between)
     if isinstance(source, Iterable) and comes_one_by_one(source):
         window.set_rate(fps or DEFAULT_FPS)
-        return _from_iterable(source, window, window.frame_seconds)
+        return _from_iterable(source, window, _Span(Clock(window.frame_seconds), between))
     opened = as_frames(source, window.channel_order, once=True)
     window.channel_order = opened.channel_order
     window.set_rate(opened.rate(fps) or DEFAULT_FPS)
-    return _from_source(opened, window, window.frame_seconds)
+    return _from_source(opened, window, _Span(Clock(window.frame_seconds, opened.start), between))
 
 
 def comes_one_by_one(source: object) -> bool:
@@ -178,25 +187,67 @@ def comes_one_by_one(source: object) -> bool:
     return isinstance(source, Iterable) and not whole
 
 
-def _from_source(source: FrameSource, window: SlidingWindow, nominal: float) -> Iterator[ClipWindow]:
-    clock = Clock(nominal)
-    for stamp, crop in source.stream(window.prepare):
-        ready = window.push_prepared(crop, clock.tick(stamp))
+def _check_between(between: tuple[float, float | None]) -> None:
+    start, end = between
+    for name, value in (("start", start), ("end", end)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not (is_number and value >= 0):
+            raise ValueError(f"{name} must be seconds, 0 or more, got {value!r}")
+    if end is not None and end <= start:
+        raise ValueError(f"end must be after start, got {end!r} and {start!r} seconds")
+
+
+class _Span:
+    """Which frames lie between two times: those that are on the screen."""
+
+    def __init__(self, clock: Clock, between: tuple[float, float | None]) -> None:
+        self._clock = clock
+        self._start, self._end = between
+        self.seconds = 0.0  # of the last frame
+        self.found = False
+
+    def wanted(self, stamp: float | None) -> bool | None:
+        """See `Wanted`."""
+        self.seconds = self._clock.tick(stamp)
+        if self._end is not None and self.seconds >= self._end:
+            return None
+        inside = not self._start or self.seconds + self._clock.nominal > self._start
+        self.found = self.found or inside
+        return inside
+
+    def check(self) -> None:
+        """Raise `VideoError` if no frame was wanted."""
+        if not self.found:
+            raise VideoError(
+                f"there is no frame from {self._start} s to {self._end or 'the end'}: the last one that was "
+                f"read is at {self.seconds:.3f} s; choose another start and end"
+            )
+
+
+def _from_source(source: FrameSource, window: SlidingWindow, span: _Span) -> Iterator[ClipWindow]:
+    for _, crop in source.stream(window.prepare, span.wanted):
+        ready = window.push_prepared(crop, span.seconds)
         if ready is not None:
             yield ready
+    span.check()
     last = window.finish()
     if last is not None:
         yield last
 
 
-def _from_iterable(frames: Iterable[object], window: SlidingWindow, nominal: float) -> Iterator[ClipWindow]:
+def _from_iterable(frames: Iterable[object], window: SlidingWindow, span: _Span) -> Iterator[ClipWindow]:
     index = -1
     for index, frame in enumerate(frames):
-        ready = window.push(check_frame(frame, f"frame {index}"), index * nominal)
+        wanted = span.wanted(None)
+        if wanted is None:
+            break
+        picture = check_frame(frame, f"frame {index}")
+        ready = window.push(picture, span.seconds) if wanted else None
         if ready is not None:
             yield ready
     if index < 0:
         raise VideoError("the iterable gave no frames: at least 1 is needed")
+    span.check()
     last = window.finish()
     if last is not None:
         yield last

@@ -26,12 +26,15 @@ class Decoder(ABC):
         The container's own frame count, None if absent or absurd.
     has_stamps
         Whether frames carry time stamps. Raw streams (.h264) do not.
+    start
+        Time stamp at which the container starts, with sound or picture: time 0 of players. None if unknown.
     """
 
     codec: str
     fps: float | None
     promised_frames: int | None
     has_stamps: bool
+    start: float | None = None
 
     @abstractmethod
     def grab(self) -> bool:

@@ -35,6 +35,8 @@ _LARGEST_COUNT = 2**31
 _METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _BUFFER = 1 << 17
 _REENCODE = "ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p -an reencoded.mp4"
+# Ticks of a second in times of a container (AV_TIME_BASE).
+_TIME_BASE = 1_000_000
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _COVER = 0x400 | 0x800  # AV_DISPOSITION_ATTACHED_PIC, AV_DISPOSITION_TIMED_THUMBNAILS
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
@@ -141,6 +143,8 @@ class PyavDecoder(Decoder):
         stream, context = self._stream, self._stream.codec_context
         self.codec = _CODECS.get(context.name, context.name)
         self.has_stamps = not int(self._container.format.flags) & _NO_TIMESTAMPS
+        start = self._container.start_time
+        self.start = None if start is None or not self.has_stamps else start / _TIME_BASE
         # A raw stream has the rate that the codec itself states; that of the container is invented.
         stated = stream.average_rate or stream.guessed_rate
         rate = stated if self.has_stamps else context.framerate
