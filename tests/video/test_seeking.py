@@ -76,6 +76,25 @@ def test_every_file(path: Path, eager: list[bool], monkeypatch: pytest.MonkeyPat
 # --- files that lie, and files where seeking is no simple thing ------------------------------------
 
 
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+def test_a_stream_from_the_middle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sought or not, the frames from some time on are those of a full decode."""
+    try:
+        with VideoReader(path) as reader:
+            known = list(reader.stream(lambda frame: hash(frame.tobytes())))
+    except VideoError:
+        pytest.skip("nothing of it decodes")
+    stamps = [stamp for stamp, _ in known if stamp is not None]
+    if len(stamps) < len(known) or stamps != sorted(set(stamps)):
+        pytest.skip("its frames have no rising time stamps")
+    monkeypatch.setattr(decode, "LONG", 0)
+    for since in (stamps[len(stamps) // 2], stamps[-1], stamps[-1] + 100):
+        with VideoReader(path) as reader:
+            found = list(reader.stream(lambda frame: hash(frame.tobytes()), since=since))
+        assert found == known[len(known) - len(found) :]
+        assert found[0][0] <= since
+
+
 def write(
     path: Path,
     codec: str = "libx264",
@@ -221,6 +240,9 @@ def test_few_frames_of_a_long_video_are_sought(tmp_path: Path, monkeypatch: pyte
         grabs = 0
         np.testing.assert_array_equal(reader.read([1050])[0], list(VideoReader(path))[1050])
         assert grabs <= 12
+        grabs = 0
+        late = reader.stream(np.copy, lambda stamp: stamp is not None and stamp > 1080 / 25, since=1080 / 25)
+        assert len(list(late)) == 19 and grabs <= 35
         with pytest.raises(VideoError, match="frame 1100 was asked for, but the clip has 1100 frames"):
             reader.read([1100])
         # Where most frames would be decoded all the same, all are: then damage anywhere is seen.

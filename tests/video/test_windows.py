@@ -138,9 +138,7 @@ def test_only_frames_between_start_and_end_are_prepared(monkeypatch: pytest.Monk
             assert ours.start == pytest.approx(theirs.start, abs=1e-3)
             assert np.array_equal(ours.clip, theirs.clip)
     for source in (CLIP, np.stack(frames), iter(frames)):
-        with pytest.raises(
-            VideoError, match="there is no frame from 99 s to the end: the last one"
-        ):
+        with pytest.raises(VideoError, match="there is no frame from 99 s to the end: the last one"):
             list(iter_windows(source, SlidingWindow(rule), between=(99, None)))
 
 

@@ -206,19 +206,23 @@ class VideoReader:
             yield np.ascontiguousarray(decoder.retrieve()[..., ::-1])
 
     def stream(
-        self, transform: Callable[[NDArray[np.uint8]], T], wanted: Wanted = every_frame
+        self,
+        transform: Callable[[NDArray[np.uint8]], T],
+        wanted: Wanted = every_frame,
+        since: float | None = None,
     ) -> Iterator[tuple[float | None, T]]:
         """Apply `transform` to every wanted frame; yields its time stamp in seconds with the result.
 
         `transform` gets what it gets in `pick`. Stamps are the container's: exact where there are any, None
-        where there are none, and equal or falling in damaged files.
+        where there are none, and equal or falling in damaged files. Frames before the one that is on the
+        screen at the stamp `since` may be left out: they are not decoded where that is exact, and pays.
 
         Raises
         ------
         VideoError
             If not one frame decodes.
         """
-        for _, decoder in self._grabs():
+        for _, decoder in self._grabs(since):
             stamp = decoder.seconds()
             choice = wanted(stamp)
             if choice is None:
@@ -327,9 +331,37 @@ class VideoReader:
                 break
         return kept, count
 
-    def _grabs(self) -> Iterator[tuple[int, Decoder]]:
-        """Yield (index, decoder) after each decoded frame of a fresh pass; refuse a video without any."""
+    def _sought(self, since: float | None) -> Decoder:
+        """Return a decoder that has the frame at a time stamp before it; at the start where seeking fails."""
+        if since is None or (self.promised_frames or 0) < LONG:
+            return self._take()
         decoder = self._take()
+        tick = decoder.tick
+        try:
+            numbering = decoder.number_frames()
+        finally:
+            decoder.close()
+        if numbering is None or not numbering.total or not tick:
+            return self._take()
+        number = max(0, int(np.searchsorted(numbering.shown * tick, since, side="right")) - 1)
+        start = numbering.start_for(number)
+        if number < LONG or start is None:
+            return self._take()
+        decoder = self._take()
+        place, key = start
+        found = decoder.seek(key, place) and decoder.grab() and decoder.is_sound(key.shown, key=True)
+        # Once more to the same place: that frame is the first one of the pass.
+        if found and decoder.seek(key, place):
+            return decoder
+        decoder.close()
+        return self._take()
+
+    def _grabs(self, since: float | None = None) -> Iterator[tuple[int, Decoder]]:
+        """Yield (index, decoder) after each decoded frame of a fresh pass; refuse a video without any.
+
+        The pass begins at the start, or at some frame before the time stamp `since`.
+        """
+        decoder = self._sought(since)
         try:
             index = 0
             while decoder.grab():

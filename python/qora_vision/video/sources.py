@@ -50,7 +50,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def stream(
-        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame, since: float | None = None
     ) -> Iterator[tuple[float | None, T]]:
         """Apply `transform` to every frame in order; yields its time stamp in seconds, if it has one, too."""
 
@@ -111,11 +111,11 @@ class VideoFile(FrameSource):
             return reader.select(choose, transform)
 
     def stream(
-        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame, since: float | None = None
     ) -> Iterator[tuple[float | None, T]]:
         """Decode the clip once, keeping nothing."""
         with self._reader() as reader:
-            yield from reader.stream(transform, wanted)
+            yield from reader.stream(transform, wanted, since)
 
     @property
     def fps(self) -> float | None:
@@ -157,7 +157,7 @@ class _Counted(FrameSource):
         return self._total(), self.pick(choose(self._total()), transform)
 
     def stream(
-        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame
+        self, transform: Callable[[Frame], T], wanted: Wanted = every_frame, since: float | None = None
     ) -> Iterator[tuple[float | None, T]]:
         for index in range(self._total()):
             choice = wanted(None)

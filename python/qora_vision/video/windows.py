@@ -215,6 +215,10 @@ class _Span:
         self.found = self.found or inside
         return inside
 
+    def since(self, origin: float | None) -> float | None:
+        """Return the time stamp of the start, if the one of time 0 is known and there is anything to skip."""
+        return None if origin is None or not self._start else origin + self._start
+
     def check(self) -> None:
         """Raise `VideoError` if no frame was wanted."""
         if not self.found:
@@ -225,7 +229,7 @@ class _Span:
 
 
 def _from_source(source: FrameSource, window: SlidingWindow, span: _Span) -> Iterator[ClipWindow]:
-    for _, crop in source.stream(window.prepare, span.wanted):
+    for _, crop in source.stream(window.prepare, span.wanted, span.since(source.start)):
         ready = window.push_prepared(crop, span.seconds)
         if ready is not None:
             yield ready

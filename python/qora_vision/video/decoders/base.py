@@ -28,6 +28,8 @@ class Decoder(ABC):
         Whether frames carry time stamps. Raw streams (.h264) do not.
     start
         Time stamp at which the container starts, with sound or picture: time 0 of players. None if unknown.
+    tick
+        Seconds of a tick of the stream, which `Numbering.shown` counts in.
     """
 
     codec: str
@@ -35,6 +37,7 @@ class Decoder(ABC):
     promised_frames: int | None
     has_stamps: bool
     start: float | None = None
+    tick: float | None = None
 
     @abstractmethod
     def grab(self) -> bool:

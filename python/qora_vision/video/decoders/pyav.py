@@ -143,6 +143,7 @@ class PyavDecoder(Decoder):
         stream, context = self._stream, self._stream.codec_context
         self.codec = _CODECS.get(context.name, context.name)
         self.has_stamps = not int(self._container.format.flags) & _NO_TIMESTAMPS
+        self.tick = None if self._stream.time_base is None else float(self._stream.time_base)
         start = self._container.start_time
         self.start = None if start is None or not self.has_stamps else start / _TIME_BASE
         # A raw stream has the rate that the codec itself states; that of the container is invented.
