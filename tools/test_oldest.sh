@@ -27,7 +27,6 @@ for pin in ${OLDEST_EXCEPT:-}; do
     sed -i.before "s/^${pin%%==*}==.*/$pin/" build/oldest/requirements.txt
 done
 cat build/oldest/requirements.txt >&2
-# No dependency brings setuptools to Python 3.12 and later, where old releases take it for granted.
 python -m pip install --quiet -r build/oldest/requirements.txt
 python -m pip install --quiet --no-deps --no-build-isolation --config-settings=build-dir="build/oldest/cmake-{wheel_tag}" .
 
