@@ -39,6 +39,7 @@ SLOW_FILES = {
     "test_model_files",
     "test_padded_tables",
     "test_quantisation_study",
+    "test_seeking",
     "test_torch_files",
     "test_window_attention",
 }

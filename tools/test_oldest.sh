@@ -27,8 +27,10 @@ for pin in ${OLDEST_EXCEPT:-}; do
     sed -i.before "s/^${pin%%==*}==.*/$pin/" build/oldest/requirements.txt
 done
 cat build/oldest/requirements.txt >&2
-# No dependency brings setuptools to Python 3.12 and later, where old releases take it for granted.
 python -m pip install --quiet -r build/oldest/requirements.txt
+# Without isolation nobody brings these.
+command -v cmake >/dev/null || python -m pip install --quiet cmake
+command -v ninja >/dev/null || python -m pip install --quiet ninja
 python -m pip install --quiet --no-deps --no-build-isolation --config-settings=build-dir="build/oldest/cmake-{wheel_tag}" .
 
 echo "== pytest" >&2
