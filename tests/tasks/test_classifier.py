@@ -303,7 +303,7 @@ def test_models_that_can_be_loaded() -> None:
 
 def test_cpu_info() -> None:
     info = qora_vision.cpu_info()
-    assert set(info) == {"name", "isas", "isa", "threads", "openmp"}
+    assert set(info) == {"name", "isas", "isa", "refused", "threads", "openmp"}
     assert info["isa"] in info["isas"] == qora_vision.available_isas()
     assert info["threads"] >= 1
 
