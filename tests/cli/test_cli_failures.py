@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from builds import WRITES_GIF
 from paths import CLIP, ROOT
 
 import qora_vision
+from qora_vision import _core
 from qora_vision.cli import main
 from qora_vision.cli.app import build_parser
 
@@ -195,6 +197,14 @@ def test_doctor_reports_an_instruction_set_that_does_not_exist() -> None:
     assert "sse9" in result.stderr
     assert "Traceback" not in result.stderr
     assert "Versions" in result.stdout
+
+
+def test_doctor_says_what_the_system_refuses(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """That is no problem: the table below is used."""
+    refused = [{**isa, "refusal": "no such luck" * (isa["name"] == "avx2")} for isa in _core.known_isas()]
+    monkeypatch.setattr("qora_vision.engine.ops._core.known_isas", lambda: refused)
+    assert main(["doctor"]) == 0
+    assert re.search(r"^Refused +avx2: no such luck$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_doctor_reports_an_opencv_that_reads_no_video(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -34,7 +34,7 @@ def test_int8_layers_are_those_of_vnni_bit_for_bit(rows: int, in_features: int) 
 @pytest.mark.parametrize("head_dim", [20, 32, 64, 80])
 @pytest.mark.parametrize("queries", [1, 16, 31])
 def test_int8_attention_is_that_of_vnni_in_one_block_of_keys(queries: int, head_dim: int) -> None:
-    """With several blocks it is not: those of AMX are smaller, and each has a maximum of its own."""
+    """Not with several blocks: those of AMX are smaller, and weights relative to the maximum of theirs."""
     keys = _core.table_info(AMX)["attention_block_keys"]["i8"] - 1
 
     def result(isa: str) -> bytes:
