@@ -3,8 +3,6 @@
 // the other.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstddef>
 #include <cstdint>
 
