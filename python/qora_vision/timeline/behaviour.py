@@ -7,7 +7,6 @@ import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from qora_vision.timeline.track import Track, milliseconds, one_line
 
@@ -98,6 +97,8 @@ def write_eaf(track: Track) -> str:
 
     Source: the EAF 3.0 schema, https://www.mpi.nl/tools/elan/EAFv3.0.xsd.
     """
+    from xml.etree import ElementTree  # slow to import, and needed only here
+
     root = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {
