@@ -1,6 +1,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <stdexcept>
+
 #include "bindings/bindings.h"
 #include "core/isa.h"
 
@@ -29,7 +32,15 @@ void bind_isas(py::module_& m) {
         return names;
     });
     m.def("default_isa", [] { return isa_name(default_isa()); });
+    m.def("fastest_isa", [](const std::vector<std::string>& names, const std::string& vendor) {
+        std::vector<Isa> isas;
+        for (const IsaInfo& info : known_isas())
+            if (std::find(names.begin(), names.end(), info.name) != names.end()) isas.push_back(info.isa);
+        if (isas.empty()) throw std::invalid_argument("expected the names of instruction sets, at least one");
+        return isa_name(fastest_isa(isas, vendor));
+    });
     m.def("cpu_name", &cpu_name);
+    m.def("cpu_vendor", &cpu_vendor);
 }
 
 }  // namespace qora

@@ -196,11 +196,16 @@ Isa parse_isa(const std::string& name) {
     throw std::invalid_argument("unknown instruction set '" + name + "'; this CPU has: " + available_names());
 }
 
+Isa fastest_isa(const std::vector<Isa>& isas, const std::string& vendor) {
+    const Isa last = isas.back();
+    return last == Isa::kAvx512VnniBf16 && vendor == "GenuineIntel" ? Isa::kAvx512Vnni : last;
+}
+
 Isa default_isa() {
     // Resolved once: a change of the environment while the process runs has no effect.
     static const Isa isa = [] {
         const char* forced = std::getenv("QORA_VISION_ISA");
-        if (forced == nullptr || *forced == '\0') return available_isas().back();
+        if (forced == nullptr || *forced == '\0') return fastest_isa(available_isas(), cpu_vendor());
         try {
             return parse_isa(forced);
         } catch (const std::invalid_argument& error) {
@@ -208,6 +213,19 @@ Isa default_isa() {
         }
     }();
     return isa;
+}
+
+std::string cpu_vendor() {
+#if defined(QORA_X86)
+    const CpuidRegisters r = cpuid(0, 0);
+    char name[13] = {};
+    std::memcpy(name, &r.ebx, 4);
+    std::memcpy(name + 4, &r.edx, 4);
+    std::memcpy(name + 8, &r.ecx, 4);
+    return name;
+#else
+    return "";
+#endif
 }
 
 std::string cpu_name() {

@@ -59,8 +59,16 @@ const std::vector<Isa>& available_isas();
 // Parses a name such as "avx2". Throws std::invalid_argument when the name is unknown or the CPU lacks it.
 Isa parse_isa(const std::string& name);
 
-// The instruction set used unless an op is told otherwise: QORA_VISION_ISA when set, else the most capable.
+// The fastest of several instruction sets, simplest first, on a CPU of this vendor (CPUID's name): the most
+// capable one, except avx512_vnni_bf16 on Intel's CPUs. There vdpbf16ps takes twice the time that it takes on
+// AMD's, and VNNI alone is faster (docs/kernels/measurements.md).
+Isa fastest_isa(const std::vector<Isa>& isas, const std::string& vendor);
+
+// The instruction set used unless an op is told otherwise: QORA_VISION_ISA when set, else the fastest.
 Isa default_isa();
+
+// CPUID's name of the vendor, such as "GenuineIntel"; empty on other architectures.
+std::string cpu_vendor();
 
 // Brand string of the CPU, empty where it cannot be read.
 std::string cpu_name();

@@ -68,10 +68,21 @@ def test_every_instruction_set_of_this_cpu_is_tested() -> None:
     assert _expected_isas() == ISAS
 
 
-def test_the_most_capable_is_the_default() -> None:
+def test_the_fastest_is_the_default() -> None:
     code = "from qora_vision.engine.ops import cpu_info, default_isa; print(default_isa(), cpu_info()['isa'])"
     done = _python(code, QORA_VISION_ISA="")
-    assert done.stdout.split() == [ISAS[-1], ISAS[-1]], done.stderr
+    assert done.stdout.split() == [_core.fastest_isa(ISAS, _core.cpu_vendor())] * 2, done.stderr
+
+
+def test_bf16_without_tiles_is_slow_on_intel() -> None:
+    names = [isa["name"] for isa in KNOWN]
+    x86 = names[names.index("scalar") : names.index("avx512_amx") + 1]
+    for vendor in ("GenuineIntel", "AuthenticAMD", ""):
+        assert _core.fastest_isa(x86, vendor) == "avx512_amx"
+        assert _core.fastest_isa(x86[:-3], vendor) == "avx512"
+        assert _core.fastest_isa(["scalar", "neon"], vendor) == "neon"
+    assert _core.fastest_isa(x86[:-1], "GenuineIntel") == "avx512_vnni"
+    assert _core.fastest_isa(x86[:-1], "AuthenticAMD") == "avx512_vnni_bf16"
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -77,7 +77,9 @@ def available_isas() -> list[str]:
 
 
 def default_isa() -> str:
-    """Return the instruction set that is used: `QORA_VISION_ISA` where set, else the most capable.
+    """Return the instruction set that is used: `QORA_VISION_ISA` where set, else the fastest.
+
+    That is the most capable one, except on Intel's CPUs with BF16 and without AMX: there it is "avx512_vnni".
 
     Raises
     ------
