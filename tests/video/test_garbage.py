@@ -161,7 +161,7 @@ def test_high_dynamic_range_is_reduced_as_opencv_does() -> None:
     """PQ with BT.2020's colours; what this frame is in OpenCV 5.0."""
     import av
 
-    if int(av.__version__.partition(".")[0]) < 17:
+    if int(av.__version__.partition(".")[0]) < 18:
         with pytest.raises(VideoError, match=r"high dynamic range \(PQ\)"):
             frames_of("pq.mp4")
         return

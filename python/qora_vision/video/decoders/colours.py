@@ -25,7 +25,8 @@ _MATRIX_NAMES = {
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _HIGH_RANGE = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 _BT2020_PRIMARIES = 9
-_FIRST_WITH_TONES = 17
+# PyAV 17 takes the arguments too, and its FFmpeg leaves the curve as it is.
+_FIRST_WITH_TONES = 18
 
 
 def conversion(frame: Any, context: Any, where: str, version: str) -> dict[str, int]:
@@ -82,5 +83,5 @@ def _tone(frame: Any, context: Any, where: str, version: str) -> dict[str, int]:
         return {}
     raise VideoError(
         f"{where} has a high dynamic range ({_HIGH_RANGE[curve]}), which PyAV {version} cannot reduce: "
-        "install av 17 or later, or export the video as BT.709"
+        "install av 18 or later (Python 3.11 or later), or export the video as BT.709"
     )

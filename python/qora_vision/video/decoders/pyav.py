@@ -64,8 +64,9 @@ class _Named:
         try:
             return bytes(self._read(size))
         except (OSError, VideoError) as error:
-            self.failure = error
-            raise
+            # Not raised here: FFmpeg would try again, and old versions of PyAV print what they cannot raise.
+            self.failure = self.failure or error
+            return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
