@@ -108,6 +108,10 @@ def test_segments_come_as_soon_as_they_are_known() -> None:
         ({"window": 0}, "window must be seconds, more than 0, got 0"),
         ({"hop": 0}, "hop must be seconds, more than 0, got 0"),
         ({"hop": "1"}, "hop must be seconds, more than 0, got '1'"),
+        ({"window": 10**400}, "window must be seconds, more than 0"),
+        ({"start": None}, "start must be seconds, 0 or more, got None"),
+        ({"start": None, "end": 1}, "start must be seconds, 0 or more, got None"),
+        ({"fps": "25"}, "fps must be a positive number"),
     ],
 )
 def test_wrong_rules_are_refused_at_the_call(rule: dict, message: str) -> None:
@@ -152,3 +156,17 @@ def test_errors_on_the_way_come_out(tmp_path) -> None:
         (tmp_path / f"{i:03}.png").write_bytes(b"no picture")
     with pytest.raises(qora_vision.VideoError, match=r"000\.png"):
         list(clf.segments(tmp_path))
+
+
+def test_windows_and_steps_that_are_longer_than_any_video() -> None:
+    clf = qora_vision.load("camera-motion")
+    (whole,) = clf.segments(CLIP, window=1e308, hop=1e308)
+    assert (whole.start, len(whole.scores)) == (0.0, 1)
+    assert [len(each.scores) for each in clf.segments(CLIP, hop=1e30)] == [2]
+
+
+def test_seconds_may_be_numbers_of_numpy() -> None:
+    clf = qora_vision.load("camera-motion")
+    expected = list(clf.segments(CLIP, window=0.5, hop=0.25, start=1))
+    given = clf.segments(CLIP, window=np.float32(0.5), hop=np.float64(0.25), start=np.int64(1))
+    assert list(given) == expected

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,33 @@ def test_standard_input_of_the_console_script() -> None:
     done = subprocess.run(command, input=CLIP.read_bytes(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.count(b"\n") >= 1
+
+
+def is_empty(pipe: int) -> bool:
+    import fcntl
+    import termios
+
+    return fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) == bytes(4)
+
+
+@needs_posix
+@pytest.mark.parametrize("verb", ["segments", "demo", "classify"])
+def test_ctrl_c_while_standard_input_says_nothing(verb: str) -> None:
+    """In a thread (segments), within FFmpeg (demo), and before anything is decoded (classify)."""
+    code = "import sys; from qora_vision.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, verb, "-", "--model", "camera-motion"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(CLIP.read_bytes()[:60_000])
+        while not is_empty(process.stdin.fileno()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert process.stderr.read() == b"qora-vision: interrupted\n"

@@ -161,7 +161,7 @@ def test_absurd_time_stamps_still_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = source.stream
     odd = itertools.cycle([float("nan"), 3.0, 3.0, -1.0, float("inf")])
     monkeypatch.setattr(
-        source, "stream", lambda transform, wanted: stream(transform, lambda _: wanted(next(odd)))
+        source, "stream", lambda transform, wanted, since: stream(transform, lambda _: wanted(next(odd)))
     )
     rule = Preprocessing(num_frames=2, resize=8, crop=(8, 8))
     starts = [window.start for window in iter_windows(source, SlidingWindow(rule, stride=1, hop=1))]
@@ -200,6 +200,9 @@ def test_an_endless_iterable_is_read_as_far_as_asked() -> None:
         (numbered(3), {"stride": 0}, "stride must be a whole number"),
         (numbered(3), {"hop": 1.5}, "hop must be a whole number"),
         (numbered(3), {"fps": 0}, "fps must be a positive number"),
+        (numbered(3), {"fps": "3"}, "fps must be a positive number"),
+        (numbered(3), {"fps": 10**400}, "fps must be a positive number"),
+        (numbered(3), {"fps": 1e-320}, "fps must be a positive number"),
         (b"clip.mp4", {}, "got bytes"),
         (5, {}, "cannot read frames from int"),
         (np.zeros((2, 2, 3), np.uint8), {}, "expected a clip"),

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from collections.abc import Callable, Iterator
+from queue import Full, Queue
+from threading import Event, Thread, current_thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 # Seconds after which a thread that waits looks whether it shall stop.
 _PATIENCE = 0.1
+# Seconds to wait for a thread that shall stop: one that waits for a pipe or a server may never come back.
+_FAREWELL = 1.0
 
 
-def read_ahead(items: Iterator[T], count: int = 2) -> Iterator[T]:
-    """Yield the items of an iterator, which runs in a thread of its own.
+def read_ahead(make: Callable[[Callable[[], bool]], Iterator[T]], count: int = 2) -> Iterator[T]:
+    """Return the items of an iterator, which runs in a thread of its own.
 
     Parameters
     ----------
-    items
-        Is used, and closed, by the thread alone.
+    make
+        Returns the iterator, which is used, and closed, by the thread alone. It is called at once, with a
+        function that says whether the items are no longer wanted: the iterator may then end.
     count
         How many items may wait to be taken.
 
     Raises
     ------
-    Whatever the iterator raises, after the items before it.
+    Whatever `make` raises, at the call; whatever the iterator raises, after the items before it.
     """
-    reader = _Reader(items, count)
+    stopped = Event()
+    return _read(make(stopped.is_set), stopped, count)
+
+
+def _read(items: Iterator[T], stopped: Event, count: int) -> Iterator[T]:
+    reader = _Reader(items, stopped, count)
     try:
         yield from reader.items()
     finally:
@@ -48,10 +56,10 @@ class _End:
 class _Reader(Generic[T]):
     """A thread that takes items from an iterator, and the queue that it puts them into."""
 
-    def __init__(self, items: Iterator[T], count: int) -> None:
+    def __init__(self, items: Iterator[T], stopped: Event, count: int) -> None:
         self._source = items
         self._queue: Queue[T | _Failure | _End] = Queue(count)
-        self._stopped = Event()
+        self._stopped = stopped
         self._thread = Thread(target=self._read, name="qora-vision reader", daemon=True)
         self._thread.start()
 
@@ -66,13 +74,11 @@ class _Reader(Generic[T]):
             yield item
 
     def stop(self) -> None:
-        """Let the thread end, and wait for it."""
+        """Let the thread end, and wait for it a moment."""
         self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get_nowait()
-            except Empty:
-                self._thread.join(_PATIENCE)
+        # An abandoned iterator may be collected, and so closed, in any thread.
+        if self._thread is not current_thread():
+            self._thread.join(_FAREWELL)
 
     def _read(self) -> None:
         last: _Failure | _End = _End()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import IO, Literal, TypeAlias
@@ -97,11 +97,16 @@ class WindowChoice:
     between: tuple[float, float | None] = (0.0, None)
 
     def windows(
-        self, frames: Frames | FrameSource, preprocessing: Preprocessing, threads: int
+        self,
+        frames: Frames | FrameSource,
+        preprocessing: Preprocessing,
+        threads: int,
+        stopped: Callable[[], bool] | None = None,
     ) -> Iterator[ClipWindow]:
         """Return the clips of the window's positions, in order of time; they are read one by one.
 
         Parameters and errors are those of `FrameChoice.clips`. A wrong choice is an error at the call.
+        `stopped` is asked at each frame whether to end.
         """
         window = SlidingWindow(
             preprocessing,
@@ -111,4 +116,4 @@ class WindowChoice:
             num_threads=threads,
             seconds=self.seconds,
         )
-        return iter_windows(frames, window, fps=self.fps, between=self.between)
+        return iter_windows(frames, window, fps=self.fps, between=self.between, stopped=stopped)

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from qora_vision.tasks.frames import Frames, WindowChoice
 from qora_vision.tasks.prediction import Classes, Window
 from qora_vision.tasks.windows import ScoredWindow, score_windows
 from qora_vision.timeline.segment import Segment
-from qora_vision.video import ClipWindow, FrameSource, as_frames, comes_one_by_one
+from qora_vision.video import ClipWindow, FrameSource, as_frames, comes_one_by_one, is_number
 
 # A label of a multi-label model holds from half on, as in training, and until it falls below this part of it.
 _MULTI_LABEL_SCORE = 0.5
@@ -52,11 +53,11 @@ class SegmentRule:
     def __post_init__(self) -> None:
         for name in ("min_score", "release"):
             value = getattr(self, name)
-            if value is not None and not _is_number(value):
+            if value is not None and not is_number(value):
                 raise ValueError(f"{name} must be a number or None, got {value!r}")
         for name in ("min_length", "smooth"):
             value = getattr(self, name)
-            if not (_is_number(value) and value >= 0):
+            if not (is_number(value) and value >= 0):
                 raise ValueError(f"{name} must be seconds, 0 or more, got {value!r}")
         if self.release is not None and (self.min_score is None or self.release > self.min_score):
             raise ValueError(
@@ -69,10 +70,6 @@ class SegmentRule:
         if self.min_score is None:
             return (_MULTI_LABEL_SCORE, _RELEASE * _MULTI_LABEL_SCORE) if overlapping else (-math.inf,) * 2
         return self.min_score, _RELEASE * self.min_score if self.release is None else self.release
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def video_segments(
@@ -91,7 +88,7 @@ def video_segments(
         windows = choice.windows(frames, clips.preprocessing, clips.threads)
     else:
         source = as_frames(frames, choice.channel_order, once=True)
-        windows = read_ahead(choice.windows(source, clips.preprocessing, clips.threads))
+        windows = read_ahead(partial(choice.windows, source, clips.preprocessing, clips.threads))
         windows = _reporting(windows, source, choice.fps, progress)
     scored = score_windows(clips, classes, windows)
     return find_segments(scored, classes.labels, rule, overlapping=classes.scoring == "sigmoid")

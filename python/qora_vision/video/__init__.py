@@ -9,7 +9,7 @@ This room knows no model. It may import `_core`, `files` and `errors`, and no ot
 from __future__ import annotations
 
 from qora_vision.video.clips import load_clips
-from qora_vision.video.clock import Clock
+from qora_vision.video.clock import Clock, is_number
 from qora_vision.video.decode import VideoInfo, VideoReader
 from qora_vision.video.images import list_images, read_frames_dir, read_image
 from qora_vision.video.preprocess import Preprocessing
@@ -28,6 +28,7 @@ __all__ = [
     "as_frames",
     "comes_one_by_one",
     "dense_indices",
+    "is_number",
     "iter_windows",
     "list_images",
     "load_clips",

@@ -1,8 +1,18 @@
-"""Increasing times of frames, from time stamps that may be absent or wrong."""
+"""Increasing times of frames, from time stamps that may be absent or wrong; numbers that may be none."""
 
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import TypeGuard
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a real number that a float can hold, of Python or NumPy; bool is none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 class Clock:

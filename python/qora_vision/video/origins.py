@@ -173,7 +173,22 @@ def _from_standard_input(once: bool) -> Origin:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
         raise VideoError("- means standard input, and nothing is piped into it: expected a video file there")
-    return _spool(stream, "standard input", once)
+    return _spool(_StandardInput(stream), "standard input", once)
+
+
+class _StandardInput:
+    """Standard input. All but its first bytes are read past the buffer.
+
+    The buffer has a lock, and Python aborts at its exit where a thread that waits for bytes holds that.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._takes = [getattr(stream, "raw", stream).read, stream.read1]
+
+    def read(self, size: int) -> bytes:
+        take = self._takes.pop() if len(self._takes) > 1 else self._takes[0]
+        data: bytes = take(size)
+        return data
 
 
 def _from_file_object(source: Any, once: bool) -> Origin:
@@ -268,5 +283,6 @@ def _spool(stream: Any, label: str, once: bool, closing: Callable[[], object] | 
     """Make an origin of what can be read only once; it is closed with the origin."""
     spool = Spool(stream, label, once, closing)
     origin = Origin(label, spool.open)
-    weakref.finalize(origin, spool.close)
+    # Not at the exit of Python: a thread may still wait for bytes, and closing would wait for that thread.
+    weakref.finalize(origin, spool.close).atexit = False
     return origin

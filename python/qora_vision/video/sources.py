@@ -89,7 +89,7 @@ class VideoFile(FrameSource):
         self._decoder = decoder
         # An error of opening the file is raised here, before any work. The first pass takes over the reader.
         self._opened: VideoReader | None = (reader := VideoReader(self._origin, decoder=decoder))
-        weakref.finalize(self, reader.close)
+        weakref.finalize(self, reader.close).atexit = False
         self.path = reader.path
         self._fps, self._has_stamps, self._start = reader.fps, reader.has_stamps, reader.start
         self._promised = reader.promised_frames

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qora_vision.errors import VideoError
-from qora_vision.video.clock import Clock
+from qora_vision.video.clock import Clock, is_number
 from qora_vision.video.origins import is_capture, is_video_object
 from qora_vision.video.preprocess import Preprocessing, common_size
 from qora_vision.video.sampling import uniform_indices
 from qora_vision.video.sources import ChannelOrder, Frame, FrameSource, as_frames, check_frame
 
 DEFAULT_FPS = 25.0
+_LEAST_FPS, _MOST_FPS = 1e-6, 1e6
+# A window of more frames than any video has; a step of more is the same.
+_MOST_FRAMES = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ class SlidingWindow:
         seconds: tuple[float | None, float | None] = (None, None),
     ) -> None:
         for name, length in zip(("window", "hop"), seconds, strict=True):
-            is_number = isinstance(length, int | float) and not isinstance(length, bool)
-            if length is not None and not (is_number and math.isfinite(length) and length > 0):
+            if length is not None and not (is_number(length) and length > 0):
                 raise ValueError(f"{name} must be seconds, more than 0, got {length!r}")
         for name, value in (("stride", stride), ("hop", hop)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -95,13 +96,13 @@ class SlidingWindow:
         stride, hop, window_seconds, hop_seconds = self._chosen
         steps = self._preprocessing.num_frames - 1
         if window_seconds is not None:
-            stride = max(1, round((window_seconds * fps - 1) / max(1, steps)))
+            stride = max(1, round(min((window_seconds * fps - 1) / max(1, steps), _MOST_FRAMES)))
         self.frame_seconds = 1 / fps  # duration of a single frame
         self.stride = stride or self._preprocessing.stride
         self.span = steps * self.stride + 1
         self.hop = hop or max(1, self.span // 2)
         if hop_seconds is not None:
-            self.hop = max(1, round(hop_seconds * fps))
+            self.hop = max(1, round(min(hop_seconds * fps, _MOST_FRAMES)))
         self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
 
     def push(self, frame: Frame, seconds: float) -> ClipWindow | None:
@@ -149,6 +150,7 @@ def iter_windows(
     *,
     fps: float | None = None,
     between: tuple[float, float | None] = (0.0, None),
+    stopped: Callable[[], bool] | None = None,
 ) -> Iterator[ClipWindow]:
     """Yield the windows of a source as soon as each is complete.
 
@@ -163,22 +165,27 @@ def iter_windows(
         None: what a raw stream says itself, or else 25.
     between
         Seconds from which and to which frames are used; None: the end. It is an error if there are none.
+    stopped
+        Asked at each frame whether to end there.
 
     Raises
     ------
     VideoError, OSError, ValueError
         As `as_frames` does, at the call; errors of later frames are raised during the iteration.
     """
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number of frames per second, got {fps!r}")
+    if fps is not None and not (is_number(fps) and _LEAST_FPS <= fps <= _MOST_FPS):
+        raise ValueError(
+            f"fps must be a positive number of frames per second, {_LEAST_FPS:g} to {_MOST_FPS:g}, "
+            f"got {fps!r}"
+        )
     _check_between(between)
     if isinstance(source, Iterable) and comes_one_by_one(source):
         window.set_rate(fps or DEFAULT_FPS)
-        return _from_iterable(source, window, _Span(Clock(window.frame_seconds), between))
+        return _from_iterable(source, window, _Span(Clock(window.frame_seconds), between, stopped))
     opened = as_frames(source, window.channel_order, once=True)
     window.channel_order = opened.channel_order
     window.set_rate(opened.rate(fps) or DEFAULT_FPS)
-    return _from_source(opened, window, _Span(Clock(window.frame_seconds, opened.start), between))
+    return _from_source(opened, window, _Span(Clock(window.frame_seconds, opened.start), between, stopped))
 
 
 def comes_one_by_one(source: object) -> bool:
@@ -189,9 +196,8 @@ def comes_one_by_one(source: object) -> bool:
 
 def _check_between(between: tuple[float, float | None]) -> None:
     start, end = between
-    for name, value in (("start", start), ("end", end)):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if value is not None and not (is_number and value >= 0):
+    for name, value in (("start", start), ("end", 0.0 if end is None else end)):
+        if not (is_number(value) and value >= 0):
             raise ValueError(f"{name} must be seconds, 0 or more, got {value!r}")
     if end is not None and end <= start:
         raise ValueError(f"end must be after start, got {end!r} and {start!r} seconds")
@@ -200,9 +206,12 @@ def _check_between(between: tuple[float, float | None]) -> None:
 class _Span:
     """Which frames lie between two times: those that are on the screen."""
 
-    def __init__(self, clock: Clock, between: tuple[float, float | None]) -> None:
+    def __init__(
+        self, clock: Clock, between: tuple[float, float | None], stopped: Callable[[], bool] | None
+    ) -> None:
         self._clock = clock
         self._start, self._end = between
+        self._stopped = stopped
         self.seconds = 0.0  # of the last frame
         self.found = False
 
@@ -210,6 +219,8 @@ class _Span:
         """See `Wanted`."""
         self.seconds = self._clock.tick(stamp)
         if self._end is not None and self.seconds >= self._end:
+            return None
+        if self._stopped is not None and self._stopped():
             return None
         inside = not self._start or self.seconds + self._clock.nominal > self._start
         self.found = self.found or inside

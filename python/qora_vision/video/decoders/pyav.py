@@ -50,22 +50,24 @@ _NUMBERED_CONTAINERS = ("mov", "matroska")
 class _Named:
     """A file object for PyAV, under a name that FFmpeg cannot take for a pattern or a protocol.
 
-    FFmpeg treats a read error as the end of the file, so errors are stored here.
+    FFmpeg treats a read error as the end of the file, so the first error is stored here, and ends the file.
     """
 
     def __init__(self, file: Any, suffix: str) -> None:
         self.name = f"video{suffix}"
         self.tell = file.tell
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._read, self._seek = file.read, file.seek
         self.seekable = file.seekable
 
     def read(self, size: int) -> bytes:
+        if self.failure is not None:
+            return b""
         try:
             return bytes(self._read(size))
-        except (OSError, VideoError) as error:
-            # Not raised here: FFmpeg would try again, and old versions of PyAV print what they cannot raise.
-            self.failure = self.failure or error
+        except BaseException as error:
+            # Not raised here: FFmpeg would try again, and PyAV prints what it cannot raise, such as a Ctrl-C.
+            self.failure = error
             return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -73,6 +75,9 @@ class _Named:
             return int(self._seek(offset, whence))
         except (OSError, ValueError):
             return -1  # a damaged file sends FFmpeg to places before its start
+        except BaseException as error:
+            self.failure = error
+            return -1
 
     def readable(self) -> bool:
         return True
@@ -180,6 +185,7 @@ class PyavDecoder(Decoder):
 
     def _feed(self) -> None:
         """Decode one packet."""
+        self._check_machine()
         try:
             packet = next(self._packets, None)
         except av.error.FFmpegError as error:
