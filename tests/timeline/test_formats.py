@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from qora_vision import Segment
+from qora_vision import Segment, format_tracks
 from qora_vision.timeline.formats import FORMATS
 from qora_vision.timeline.track import Track
 
@@ -170,3 +172,63 @@ def test_no_segments_and_strange_labels(name: str) -> None:
         assert "\x00" not in text and "\x1b" not in text and "\u2028" not in text
     if name == "eaf":
         ElementTree.fromstring(text)
+
+
+@pytest.mark.parametrize("name", ["boris", "eaf"])
+def test_labels_that_look_the_same_stay_apart(name: str) -> None:
+    labels = ["a\nb", "a b", "", "\x00", "a b (2)", "\u0645\u06cc\u200c\u062e"]
+    track = Track("x.mp4", [Segment(float(i), i + 1.0, label, (1.0,)) for i, label in enumerate(labels)])
+    text = written(name, track)
+    if name == "eaf":
+        names = [tier.get("TIER_ID") for tier in ElementTree.fromstring(text).iter("TIER")]
+    else:
+        project = json.loads(text)
+        names = [item["code"] for item in project["behaviors_conf"].values()]
+        events = project["observations"]["x.mp4"]["events"]
+        assert [event[2] for event in events if event[4]] == names
+    expected = ["a b", "a b (2)", "(no name)", "(no name) (2)", "a b (2) (2)", labels[-1]]
+    assert names == expected
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_many_segments_labels_and_videos_take_no_long_time(name: str) -> None:
+    segments = [Segment(float(i), i + 1.0, f"label {i}", (1.0,)) for i in range(2000)]
+    written(name, Track("a.mp4", segments))
+    if FORMATS[name].several:
+        written(name, *[Track("a.mp4", segments[:1])] * 2000)
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        Segment(math.nan, 1.0, "x", (1.0,)),
+        Segment(0.0, math.inf, "x", (1.0,)),
+        Segment(-1.0, 1.0, "x", (1.0,)),
+        Segment(2.0, 1.0, "x", (1.0,)),
+        Segment(0.0, 1.0, "x", ()),
+        Segment(0.0, 1.0, "x", (math.nan,)),
+        Segment(0.0, 1.0, 3, (1.0,)),
+        Segment(0, 10**400, "x", (1.0,)),
+        5,
+    ],
+)
+def test_what_no_file_can_hold_is_refused(segment: Segment) -> None:
+    with pytest.raises(ValueError, match="cannot write the segment"):
+        Track("a.mp4", [segment])
+
+
+def test_rates_that_are_none_are_refused_and_numbers_of_numpy_taken() -> None:
+    for fps in (0, -25.0, math.nan, math.inf, "25"):
+        with pytest.raises(ValueError, match="fps must be a positive number or None"):
+            Track("a.mp4", [], fps=fps)  # type: ignore[arg-type]
+    segment = Segment(np.float32(0), np.float64(1), "x", (np.float32(0.5),))
+    for name in FORMATS:
+        assert written(name, Track("a.mp4", [segment], fps=np.float32(25))) == written(
+            name, Track("a.mp4", [Segment(0.0, 1.0, "x", (0.5,))], fps=25.0)
+        )
+
+
+def test_tracks_are_a_list_of_tracks() -> None:
+    for wrong in (TRACK, "film.mp4", SEGMENTS):
+        with pytest.raises(ValueError, match="tracks must be a list"):
+            format_tracks(wrong, "csv")  # type: ignore[arg-type]

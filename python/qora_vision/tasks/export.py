@@ -58,11 +58,14 @@ def format_tracks(tracks: Sequence[Track], format: str) -> str:
     Raises
     ------
     ValueError
-        If the format is none of these, there is no track, or there are several and the format holds one.
+        If the format is none of these, there is no track or what is none, or there are several and the format
+        holds one.
     """
     known = FORMATS.get(format)
     if known is None:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if not isinstance(tracks, Sequence) or not all(isinstance(track, Track) for track in tracks):
+        raise ValueError("tracks must be a list of what make_track returns")
     if not tracks:
         raise ValueError("there are no tracks to write: expected at least one")
     if len(tracks) > 1 and not known.several:

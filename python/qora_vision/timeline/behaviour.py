@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qora_vision.timeline.track import Track, milliseconds, one_line
+from qora_vision.timeline.segment import Segment
+from qora_vision.timeline.track import Track, distinct, distinct_labels, milliseconds, one_line
 
 # Of BORIS 8; its program writes the same number.
 _BORIS_VERSION = "7.0"
@@ -22,7 +23,8 @@ def write_boris(tracks: Sequence[Track]) -> str:
     Every label is a behaviour of the ethogram; the comment of an event's start is its score. Source: the
     project format of BORIS 8 (Friard & Gamba 2016, https://www.boris.unito.it).
     """
-    labels = list(dict.fromkeys(label for track in tracks for label in track.labels))
+    codes = distinct_labels(tracks)
+    names = distinct(dict(enumerate(track.name for track in tracks)))
     project = {
         "time_format": "hh:mm:ss",
         "project_date": "",
@@ -30,10 +32,8 @@ def write_boris(tracks: Sequence[Track]) -> str:
         "project_description": "",
         "project_format_version": _BORIS_VERSION,
         "subjects_conf": {},
-        "behaviors_conf": {str(i): _behaviour(i, label) for i, label in enumerate(labels)},
-        "observations": {
-            name: _observation(track) for name, track in zip(_names(tracks), tracks, strict=True)
-        },
+        "behaviors_conf": {str(i): _behaviour(i, code) for i, code in enumerate(codes.values())},
+        "observations": {names[i]: _observation(track, codes) for i, track in enumerate(tracks)},
         "behavioral_categories": [],
         "independent_variables": {},
         "coding_map": {},
@@ -43,11 +43,11 @@ def write_boris(tracks: Sequence[Track]) -> str:
     return json.dumps(project, indent=1, ensure_ascii=False) + "\n"
 
 
-def _behaviour(number: int, label: str) -> dict[str, Any]:
+def _behaviour(number: int, code: str) -> dict[str, Any]:
     return {
         "type": "State event",
         "key": _KEYS[number] if number < len(_KEYS) else "",
-        "code": one_line(label),
+        "code": code,
         "description": "",
         "color": "",
         "category": "",
@@ -57,10 +57,10 @@ def _behaviour(number: int, label: str) -> dict[str, Any]:
     }
 
 
-def _observation(track: Track) -> dict[str, Any]:
+def _observation(track: Track, codes: Mapping[str, str]) -> dict[str, Any]:
     events: list[list[Any]] = []
     for segment in track.segments:
-        code, comment = one_line(segment.label), f"score {segment.score:.4f}"
+        code, comment = codes[segment.label], f"score {segment.score:.4f}"
         for time, note in ((segment.start, comment), (segment.end, "")):
             events.append([round(time, 3), "", code, "", note, round(time * track.rate)])
     # Of events at one time, those that end come first: BORIS pairs the starts and stops of a behaviour.
@@ -127,12 +127,15 @@ def write_eaf(track: Track) -> str:
         slots[time] = f"ts{len(slots) + 1}"
         ElementTree.SubElement(order, "TIME_SLOT", {"TIME_SLOT_ID": slots[time], "TIME_VALUE": str(time)})
     number = 0
-    for label in track.labels:
-        attributes = {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": one_line(label)}
+    of_label: dict[str, list[Segment]] = {}
+    for segment in track.segments:
+        of_label.setdefault(segment.label, []).append(segment)
+    for label, name in distinct_labels([track]).items():
+        attributes = {"LINGUISTIC_TYPE_REF": "default-lt", "TIER_ID": name}
         tier = ElementTree.SubElement(root, "TIER", attributes)
-        for segment in track.segments:
+        for segment in of_label[label]:
             start, end = milliseconds(segment.start), milliseconds(segment.end)
-            if segment.label != label or start == end:
+            if start == end:
                 continue
             number += 1
             annotation = ElementTree.SubElement(
@@ -158,15 +161,3 @@ def _mime_type(name: str) -> str:
     """Return ELAN's media type of a video: "unknown" for all but a few kinds."""
     known = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mpeg"}
     return known.get(Path(name).suffix.lower(), "unknown")
-
-
-def _names(tracks: Iterable[Track]) -> list[str]:
-    """Return a name for each video, all different."""
-    names: list[str] = []
-    for track in tracks:
-        base, name, number = one_line(track.name), one_line(track.name), 1
-        while name in names:
-            number += 1
-            name = f"{base} ({number})"
-        names.append(name)
-    return names

@@ -55,6 +55,7 @@ def write_otio(tracks: Sequence[Track]) -> str:
 
 
 def _timeline(track: Track) -> dict[str, Any]:
+    length = track.length
     return {
         "OTIO_SCHEMA": "Timeline.1",
         "name": track.name,
@@ -78,20 +79,20 @@ def _timeline(track: Track) -> dict[str, Any]:
                     "effects": [],
                     "markers": [],
                     "enabled": True,
-                    "children": [_clip(track, segment) for segment in track.segments],
+                    "children": [_clip(track, length, segment) for segment in track.segments],
                 }
             ],
         },
     }
 
 
-def _clip(track: Track, segment: Segment) -> dict[str, Any]:
+def _clip(track: Track, length: float, segment: Segment) -> dict[str, Any]:
     first, last = _frames(segment, track.rate)
     reference = {
         "OTIO_SCHEMA": "ExternalReference.1",
         "name": track.name,
         "metadata": {},
-        "available_range": _range(0, max(last, round(track.length * track.rate)), track.rate),
+        "available_range": _range(0, max(last, round(length * track.rate)), track.rate),
         "available_image_bounds": None,
         "target_url": _url(track.source),
     }
