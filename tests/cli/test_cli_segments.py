@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,7 @@ def test_a_folder_gets_a_file_for_each_video(tmp_path: Path, capsys: pytest.Capt
         (["-o", "out.xyz"], "-o out.xyz: its suffix names no format; give --format one of csv, srt"),
         (["-o", "."], "-o .: its suffix names no format"),
         (["-o", "missing/out.srt"], "-o missing/out.srt: there is no folder missing"),
+        (["--format", "csv", "-o", "-"], "-o - is no file: without -o the result is printed"),
         (["--format", "table", "-o", "out.txt"], "-o goes with another --format"),
         (["--json", "--format", "srt"], "--json prints lines"),
         (["--json", "-o", "out.srt"], "--json prints lines"),
@@ -132,3 +135,48 @@ def test_tracks_are_checked(tmp_path: Path) -> None:
         qora_vision.make_track(tmp_path / "missing.mp4", [])
     made = qora_vision.make_track(CLIP, [])
     assert made.fps and made.duration and made.source == str(CLIP)
+
+
+def test_videos_of_one_name_get_a_file_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = [tmp_path / folder / name for folder, name in (("x", "a.mp4"), ("y", "a.mp4"), ("z", "A.mp4"))]
+    for video in videos:
+        video.parent.mkdir()
+        shutil.copyfile(CLIP, video)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert main(["segments", *map(str, videos), "--format", "eaf", "-o", str(folder)]) == 0
+    files = [folder / name for name in ("a.mp4.eaf", "a.mp4 (2).eaf", "A.mp4 (3).eaf")]
+    assert capsys.readouterr().out.splitlines() == [str(file) for file in files]
+    for video, file in zip(videos, files, strict=True):
+        assert video.as_uri() in file.read_text("utf-8")
+
+
+def test_a_video_in_the_folder_of_results_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "a.csv"
+    shutil.copyfile(CLIP, video)
+    assert main(["segments", str(video), "--format", "csv", "-o", str(tmp_path)]) == 2
+    assert "is one of the videos" in capsys.readouterr().err
+    assert video.read_bytes() == CLIP.read_bytes()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_behind_stdout_is_no_fault_of_the_video(options: list[str]) -> None:
+    code = "import sys; from qora_vision.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "segments", str(CLIP), str(CLIP), *options]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "qora-vision: error: [Errno 28] No space left on device\n"
+
+
+def test_the_end_of_a_reader_ends_the_work() -> None:
+    code = "import sys; from qora_vision.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "segments", str(CLIP), str(CLIP), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.wait() == 141
+        assert process.stderr.read() == ""

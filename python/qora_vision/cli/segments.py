@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,19 +129,20 @@ def run(arguments: argparse.Namespace) -> int:
     to_folder = arguments.output is not None and arguments.output.is_dir()
     if form != TABLE and not several and len(arguments.sources) > 1 and not to_folder:
         raise UsageError(f"a file of {form} holds one video: give -o an existing folder, or one SOURCE")
+    files = _files(arguments.output, arguments.sources, form) if to_folder else []
     name = arguments.model or default_model()
     tracks: list[qora_vision.Track] = []
     failed = 0
     with Progress() as progress:
         model = load_model(name, arguments, progress)
         progress.close()
-        for source in arguments.sources:
+        for number, source in enumerate(arguments.sources):
             track = _process(model, name, source, arguments, form, progress)
             failed += track is None
             if track is None:
                 continue
             if to_folder:
-                _write(arguments.output / _file_name(source, arguments.sources, form), [track], form)
+                _write(files[number], [track], form)
             else:
                 tracks.append(track)
     if form != TABLE and tracks and not to_folder:
@@ -163,17 +165,20 @@ def _format(arguments: argparse.Namespace) -> str:
     form = form or TABLE
     if form == TABLE and output is not None:
         raise UsageError("-o goes with another --format: a table is printed")
+    if output == Path("-"):
+        raise UsageError("-o - is no file: without -o the result is printed")
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"-o {output}: there is no folder {output.parent}")
-    if output is not None and output.is_file() and any(_is_same(output, each) for each in arguments.sources):
-        raise UsageError(f"-o {output} is one of the videos: give the result another name")
+    if output is not None and output.is_file():
+        _check_is_no_source(output, arguments.sources)
     if arguments.json and form != TABLE:
         raise UsageError("--json prints lines, and does not go with another --format")
     return form
 
 
-def _is_same(output: Path, source: str) -> bool:
-    return Path(source).exists() and output.samefile(source)
+def _check_is_no_source(output: Path, sources: list[str]) -> None:
+    if any(Path(source).exists() and output.samefile(source) for source in sources):
+        raise UsageError(f"-o {output} is one of the videos: give the result another name")
 
 
 def _process(
@@ -185,27 +190,44 @@ def _process(
     progress: Progress,
 ) -> qora_vision.Track | None:
     """Print the segments of one source as they end, or its error; return them, or None after an error."""
-    found: list[qora_vision.Segment] = []
     show = _printer(model, name, source, arguments.json) if form == TABLE else None
-    try:
-        for segment in _segments(model, source, arguments, progress):
+    for result in _results(model, source, arguments, form, progress):
+        if isinstance(result, qora_vision.Segment):
             if show:
                 progress.hide()
-                show(segment)
-            found.append(segment)
+                show(result)
+            continue
         progress.close()
-        if not found:
-            print_note(f"{source}: no label reaches --min-score for --min-length")
-        if form == TABLE:
-            return qora_vision.Track(source, found)
-        return qora_vision.make_track(source, found, fps=arguments.fps)
-    except (qora_vision.QoraVisionError, OSError) as error:
-        progress.close()
-        message = str(error)
+        if isinstance(result, qora_vision.Track):
+            if not result.segments:
+                print_note(f"{source}: no label reaches --min-score for --min-length")
+            return result
+        message = str(result)
         print_error(message if source in message else f"{source}: {message}")
         if arguments.json:
             print_json({"source": source, "model": name, "error": message})
-        return None
+    return None
+
+
+def _results(
+    model: qora_vision.VideoClassifier,
+    source: str,
+    arguments: argparse.Namespace,
+    form: str,
+    progress: Progress,
+) -> Iterator[qora_vision.Segment | qora_vision.Track | Exception]:
+    """Yield the segments of a source, and at last its track or its error; errors of stdout are not caught."""
+    found: list[qora_vision.Segment] = []
+    try:
+        for segment in _segments(model, source, arguments, progress):
+            found.append(segment)
+            yield segment
+        if form == TABLE:
+            yield qora_vision.Track(source, found)
+        else:
+            yield qora_vision.make_track(source, found, fps=arguments.fps)
+    except (qora_vision.QoraVisionError, OSError) as error:
+        yield error
 
 
 def _segments(
@@ -251,11 +273,24 @@ def _printer(
     return show_line
 
 
-def _file_name(source: str, sources: list[str], form: str) -> str:
-    """Return the name of a source's file: without its suffix, unless another source would have the same."""
-    stems = [Path(each).stem for each in sources]
-    path = Path(source)
-    return f"{path.name if stems.count(path.stem) > 1 else path.stem or 'video'}.{form}"
+def _files(folder: Path, sources: list[str], form: str) -> list[Path]:
+    """Return a file for each source, all different: named without its suffix, with it, or with a number."""
+    paths = [Path(source) for source in sources]
+    stems = Counter(path.stem.casefold() for path in paths)
+    taken: set[str] = set()
+    files = []
+    for path in paths:
+        base = name = path.name if stems[path.stem.casefold()] > 1 else path.stem or "video"
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{base} ({number})"
+        taken.add(name.casefold())
+        files.append(folder / f"{name}.{form}")
+    for file in files:
+        if file.is_file():
+            _check_is_no_source(file, sources)
+    return files
 
 
 def _write(path: Path, tracks: list[qora_vision.Track], form: str) -> None:
