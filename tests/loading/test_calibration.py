@@ -213,8 +213,9 @@ def test_clips_and_precisions_that_do_not_serve(checkpoint: Path, tmp_path: Path
     good = [clip(0)]
     with pytest.raises(ValueError, match="at least one clip"):
         qora_vision.load(checkpoint, calibrate=[])
-    with pytest.raises(ValueError, match="must be a sequence of clips"):
-        qora_vision.load(checkpoint, calibrate="clip.mp4")
+    for single in ("clip.mp4", b"bytes of a video", 3):
+        with pytest.raises(ValueError, match="must be a sequence of clips"):
+            qora_vision.load(checkpoint, calibrate=single)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is for q4 and q8 weights, got f16"):
         qora_vision.load(checkpoint, weights="f16", calibrate=good)
     with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):

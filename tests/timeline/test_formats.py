@@ -232,3 +232,12 @@ def test_tracks_are_a_list_of_tracks() -> None:
     for wrong in (TRACK, "film.mp4", SEGMENTS):
         with pytest.raises(ValueError, match="tracks must be a list"):
             format_tracks(wrong, "csv")  # type: ignore[arg-type]
+
+
+def test_overlapping_segments_are_in_the_order_of_their_starts() -> None:
+    track = Track("a.mp4", [Segment(1.0, 2.0, "in", (1.0,)), Segment(0.0, 3.0, "out", (1.0,))])
+    lines = written("vtt", track).splitlines()
+    assert [line for line in lines if "-->" in line] == [
+        "00:00:00.000 --> 00:00:03.000",
+        "00:00:01.000 --> 00:00:02.000",
+    ]

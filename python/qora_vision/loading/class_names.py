@@ -102,7 +102,7 @@ def _read_names(path: Path) -> list[str]:
             return [line.strip() for line in text.splitlines() if line.strip()]
         values = json.loads(text)
         return values if isinstance(values, list) else names_in_order(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: expected class names, one a line or (.json) as JSON: {reason(error)}"
         ) from error

@@ -27,7 +27,7 @@ def make_track(
         The path or address of the video, or a folder of images. Its header is read, where it can be opened a
         second time.
     segments
-        In order of time, from `VideoClassifier.segments`.
+        From `VideoClassifier.segments`.
     fps
         Frames per second of what carries no time.
 

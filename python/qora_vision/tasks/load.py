@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from qora_vision.engine.ops import Compute, Engine
+from qora_vision.errors import shown
 from qora_vision.loading.calibration import calibrate as calibrate_model
 from qora_vision.loading.checkpoint import held
 from qora_vision.loading.model import LoadedModel, with_labels
@@ -104,7 +105,9 @@ def find_model(
     """Return a model as the arguments of `load` say; weights of a checkpoint are still to be converted."""
     # A wrong path of a clip is an error before any work.
     clips = None if calibrate is None else _clips_of(calibrate)
-    names = labels if isinstance(labels, Sequence | None) else Path(labels)
+    if not isinstance(labels, Sequence | PathLike | None):
+        raise ValueError(f"labels must be a list of names, or the path of a file, got {shown(labels)}")
+    names = Path(labels) if isinstance(labels, PathLike) else labels
     if clips is None:
         return with_labels(load_network(src, options), names)
     exact = with_labels(load_network(src, replace(options, weights="f32")), names)
@@ -112,8 +115,8 @@ def find_model(
 
 
 def _clips_of(calibrate: Sequence[Frames]) -> list[FrameSource]:
-    if isinstance(calibrate, str | PathLike | np.ndarray):
-        raise ValueError("calibrate must be a sequence of clips, not a single one")
+    if isinstance(calibrate, str | bytes | PathLike | np.ndarray) or not isinstance(calibrate, Iterable):
+        raise ValueError(f"calibrate must be a sequence of clips, not a single one, got {shown(calibrate)}")
     return [as_frames(frames, "rgb") for frames in calibrate]
 
 

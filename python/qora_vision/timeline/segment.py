@@ -11,11 +11,11 @@ class Segment(NamedTuple):
     Attributes
     ----------
     start, end
-        Seconds from the first frame. Segments touch and do not overlap, though windows do.
+        Seconds from the start of the video. Segments of one label do not overlap, though windows do.
     label
-        The best class of each of its windows.
+        The class that holds.
     scores
-        Their scores, one for each window, in order.
+        Its scores, one for each window, in order.
     """
 
     start: float

@@ -29,7 +29,7 @@ class Track:
     source
         Path or address of the video.
     segments
-        In order of time.
+        Are put in the order of their starts.
     fps
         Nominal frames per second: edit lists count frames. None: 25.
     duration
@@ -47,7 +47,9 @@ class Track:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "segments", tuple(_checked(each) for each in self.segments))
+        # Those of a multi-label model come in the order of their ends; WebVTT demands that of the starts.
+        segments = sorted(map(_checked, self.segments), key=lambda each: (each.start, each.end))
+        object.__setattr__(self, "segments", tuple(segments))
         for name, value in (("fps", self.fps), ("duration", self.duration)):
             if value is None:
                 continue
