@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -269,3 +270,25 @@ def test_importing_the_package_loads_no_decoder() -> None:
     code += "print([name for name in ('av', 'cv2') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_interrupt_that_python_would_forget(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where it comes between PyAV and the callback that PyAV calls."""
+
+    class Interrupted:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def load(*_: object, **__: object) -> None:
+        item = Interrupted()
+        del item
+        for _ in range(3000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(qora_vision, "load", load)
+    hook = sys.unraisablehook
+    assert main(["classify", str(CLIP)]) == 130
+    assert capsys.readouterr().err == "qora-vision: interrupted\n"
+    assert sys.unraisablehook is hook

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from threading import Timer
 
 import qora_vision
 from qora_vision.cli import cache, classify, compare, convert, demo, doctor, info, segments, vivit
@@ -29,6 +32,8 @@ environment:
   QORA_VISION_ISA          instruction set to use (`qora-vision doctor` lists them)
   QORA_VISION_NUM_THREADS  threads to use when --threads is not given
 """
+# Seconds.
+_MOMENT = 0.05
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file name that the terminal's encoding cannot show must not end the run.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments = build_parser().parse_args(argv)
-        try:
-            status: int = arguments.run(arguments)
-        except UsageError as error:
-            arguments.parser.error(str(error))
-        sys.stdout.flush()
+        with _no_interrupt_lost():
+            arguments = build_parser().parse_args(argv)
+            try:
+                status: int = arguments.run(arguments)
+            except UsageError as error:
+                arguments.parser.error(str(error))
+            sys.stdout.flush()
     except SystemExit as done:  # argparse has printed help, version or the usage error
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
@@ -85,3 +91,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 1
     return status
+
+
+@contextlib.contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Repeat a Ctrl-C that came where Python prints and forgets it: in a callback of PyAV, in a finaliser."""
+    print_unraisable = sys.unraisablehook
+    repeated: list[Timer] = []
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # A moment later: at once, it would come in this function, and be forgotten again.
+            repeated.append(Timer(_MOMENT, _thread.interrupt_main))
+            repeated[-1].daemon = True
+            repeated[-1].start()
+        else:
+            print_unraisable(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = print_unraisable
+        for timer in repeated:
+            timer.cancel()
