@@ -43,6 +43,7 @@ def run_script(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
         "vivit --video {frames} --load c",
         "vivit --frames {clip} --load c",
         "classify a.mp4 --model m --top-k 0",
+        "classify a.mp4 --model m --min-score nan",
         "classify a.mp4 --model m --top-k five",
         "classify a.mp4 --model m --threads -1",
         "classify a.mp4 --model m --views 4",

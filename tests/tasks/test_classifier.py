@@ -74,6 +74,12 @@ def test_top_k_out_of_range(clf: VideoClassifier, top_k: object) -> None:
         clf.classify("never opened.mp4", top_k=top_k)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [float("nan"), "0.5", True])
+def test_a_least_score_is_a_number(clf: VideoClassifier, value: object) -> None:
+    with pytest.raises(ValueError, match="min_score must be a number or None, got "):
+        clf.classify("never opened.mp4", min_score=value)  # type: ignore[arg-type]
+
+
 def test_ties_go_to_the_smaller_index() -> None:
     logits = np.tile(np.array([1, 3, 3, -1000, 3], np.float32), 80)
     pred = Classes([str(i) for i in range(400)]).best(logits, np.zeros(2, np.float32), 400, {})

@@ -15,6 +15,7 @@ from qora_vision.cli.options import (
     add_engine_options,
     add_json_option,
     default_model,
+    finite_float,
     load_model,
     new_parser,
     positive_int,
@@ -83,7 +84,7 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--min-score",
         metavar="S",
-        type=float,
+        type=finite_float,
         help="leave out labels with a lower score; 0.5 is the usual threshold of a multi-label model",
     )
     add_json_option(parser, "one JSON object for each clip, on a line of its own,")

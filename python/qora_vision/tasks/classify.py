@@ -16,6 +16,7 @@ from qora_vision.tasks.segments import SegmentRule, video_segments
 from qora_vision.tasks.stream import stream_frames
 from qora_vision.tasks.windows import classify_windows
 from qora_vision.timeline.segment import Segment
+from qora_vision.video import is_number
 from qora_vision.weights.format import Scoring
 
 
@@ -95,6 +96,8 @@ class VideoClassifier(ClipModel):
             If there is nothing at the path.
         """
         self._classes.check_top_k(top_k)
+        if min_score is not None and not is_number(min_score):
+            raise ValueError(f"min_score must be a number or None, got {min_score!r}")
         choice = FrameChoice(channel_order, sampling, stride, views)
         out = self._clips.run_on(frames, choice, progress)
         logits, embedding = out.logits.mean(axis=0), out.embeddings.mean(axis=0)
