@@ -109,6 +109,7 @@ def test_version(capsys) -> None:
         "convert {model} -o {tmp}/missing/a.qora-vision",
         "info {tmp}/missing.qora-vision",
         "info {clip}",
+        "info {tmp}",
     ],
 )
 def test_failures_are_status_1_and_say_why(line: str, tiny_model_file: Path, tmp_path: Path, capsys) -> None:

@@ -43,7 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         _list_bundled(arguments.json)
         return 0
-    model = qora_vision.read_info(arguments.file)
+    try:
+        model = qora_vision.read_info(arguments.file)
+    except IsADirectoryError:
+        raise IsADirectoryError(
+            f"{arguments.file} is a folder: info shows a .qora-vision file; of a checkpoint, `qora-vision "
+            f"convert {arguments.file} -o FILE` makes one"
+        ) from None
     if arguments.json:
         print_json(
             {
