@@ -179,24 +179,28 @@ def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
-def test_ctrl_c_leaves_no_file_and_no_traceback(tmp_path: Path, tiny_model_file: Path) -> None:
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_leaves_no_file_and_no_traceback(
+    name: str, status: int, tmp_path: Path, tiny_model_file: Path
+) -> None:
     output = tmp_path / "annotated.mp4"
     output.write_bytes(b"old")
     # The signal comes when some frames are in the temporary file, however fast the machine is.
     script = """
 import os, signal, sys
 from pathlib import Path
-from qora_vision.cli import main
 from qora_vision.video import writing
+from qora_vision_launcher import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 at_rate = writing._at_rate
+sent = getattr(signal, sys.argv.pop(1))
 
 def interrupted(frames, fps):
     for number, frame in enumerate(at_rate(frames, fps)):
         if number == 3:
             assert list(Path(sys.argv[-1]).parent.glob(".*.tmp.mp4"))
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), sent)
         yield frame
 
 writing._at_rate = interrupted
@@ -204,10 +208,10 @@ sys.exit(main())
 """
     command = ["demo", str(CLIP), "--model", str(tiny_model_file), "-o", str(output)]
     process = subprocess.Popen(
-        [sys.executable, "-c", script, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", script, name, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err.decode()
+    assert process.returncode == status, err.decode()
     assert err.decode() == "qora-vision: interrupted\n"
     assert output.read_bytes() == b"old"
     assert not list(tmp_path.glob(".*"))

@@ -23,7 +23,7 @@ examples:
   qora-vision VERB --help
 
 Results go to stdout; progress, notes and errors to stderr.
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 ended (SIGTERM).
 
 environment:
   QORA_VISION_MODEL        model of `classify` when --model is not given, in place of camera-motion
