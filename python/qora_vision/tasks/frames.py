@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import IO, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from qora_vision.video import (
     FrameSource,
     Preprocessing,
     SlidingWindow,
+    TimedWindow,
     as_frames,
     iter_windows,
     load_clips,
@@ -85,8 +86,8 @@ class FrameChoice:
 class WindowChoice:
     """How a window slides over a source; `VideoClassifier.classify_windows` documents the fields.
 
-    `seconds` are `window` and `hop` of `VideoClassifier.segments`. One that is not None replaces the number
-    of frames. `between` are its `start` and `end`.
+    `seconds` are `window` and `hop` of `VideoClassifier.segments`; with one of them the window is measured in
+    seconds, and not by `stride` and `hop`. `between` are its `start` and `end`.
     """
 
     channel_order: ChannelOrder = "rgb"
@@ -108,12 +109,11 @@ class WindowChoice:
         Parameters and errors are those of `FrameChoice.clips`. A wrong choice is an error at the call.
         `stopped` is asked at each frame whether to end.
         """
-        window = SlidingWindow(
-            preprocessing,
-            stride=self.stride,
-            hop=self.hop,
-            channel_order=self.channel_order,
-            num_threads=threads,
-            seconds=self.seconds,
-        )
+        seconds, hop_seconds = self.seconds
+        shared: dict[str, Any] = {"channel_order": self.channel_order, "num_threads": threads}
+        window: SlidingWindow
+        if seconds is None and hop_seconds is None:
+            window = SlidingWindow(preprocessing, stride=self.stride, hop=self.hop, **shared)
+        else:
+            window = TimedWindow(preprocessing, window=seconds, hop=hop_seconds, **shared)
         return iter_windows(frames, window, fps=self.fps, between=self.between, stopped=stopped)

@@ -15,6 +15,7 @@ from qora_vision.video.images import list_images, read_frames_dir, read_image
 from qora_vision.video.preprocess import Preprocessing
 from qora_vision.video.sampling import dense_indices, temporal_view_indices, uniform_indices, view_indices
 from qora_vision.video.sources import FrameSource, as_frames
+from qora_vision.video.timed_windows import TimedWindow
 from qora_vision.video.windows import ClipWindow, SlidingWindow, comes_one_by_one, iter_windows
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FrameSource",
     "Preprocessing",
     "SlidingWindow",
+    "TimedWindow",
     "VideoInfo",
     "VideoReader",
     "as_frames",

@@ -18,8 +18,6 @@ from qora_vision.video.sources import ChannelOrder, Frame, FrameSource, as_frame
 
 DEFAULT_FPS = 25.0
 _LEAST_FPS, _MOST_FPS = 1e-6, 1e6
-# A window of more frames than any video has; a step of more is the same.
-_MOST_FRAMES = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class ClipWindow:
     Attributes
     ----------
     start, end
-        Seconds from the first frame of the source: the start of the window's first frame, and the end of its
+        Seconds from the start of the source: the start of the window's first frame, and the end of its
         last frame.
     clip
         (T, 3, h, w) float32, the input of the model.
@@ -59,13 +57,11 @@ class SlidingWindow:
         Of the frames that are pushed.
     num_threads
         For making floats of a window's bytes; 0: the process default.
-    seconds
-        Of the window and of the hop. One that is not None replaces the number of frames.
 
     Raises
     ------
     ValueError
-        If stride or hop is no whole number of at least 1, or seconds are not above 0.
+        If stride or hop is no whole number of at least 1.
     """
 
     def __init__(
@@ -76,16 +72,15 @@ class SlidingWindow:
         hop: int | None = None,
         channel_order: ChannelOrder = "rgb",
         num_threads: int = 0,
-        seconds: tuple[float | None, float | None] = (None, None),
     ) -> None:
-        for name, length in zip(("window", "hop"), seconds, strict=True):
-            if length is not None and not (is_number(length) and length > 0):
-                raise ValueError(f"{name} must be seconds, more than 0, got {length!r}")
         for name, value in (("stride", stride), ("hop", hop)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a whole number of frames, at least 1, got {value!r}")
-        self._chosen = (stride, hop, *seconds)
+        self.stride = stride or preprocessing.stride
+        self.span = (preprocessing.num_frames - 1) * self.stride + 1
+        self.hop = hop or max(1, self.span // 2)
         self.channel_order = channel_order
+        self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
         self._preprocessing = preprocessing
         self._num_threads = num_threads
         self._count = 0
@@ -93,17 +88,7 @@ class SlidingWindow:
 
     def set_rate(self, fps: float) -> None:
         """Say how many frames a second will come, before the first one is pushed."""
-        stride, hop, window_seconds, hop_seconds = self._chosen
-        steps = self._preprocessing.num_frames - 1
-        if window_seconds is not None:
-            stride = max(1, round(min((window_seconds * fps - 1) / max(1, steps), _MOST_FRAMES)))
         self.frame_seconds = 1 / fps  # duration of a single frame
-        self.stride = stride or self._preprocessing.stride
-        self.span = steps * self.stride + 1
-        self.hop = hop or max(1, self.span // 2)
-        if hop_seconds is not None:
-            self.hop = max(1, round(min(hop_seconds * fps, _MOST_FRAMES)))
-        self._held: deque[tuple[float, Frame]] = deque(maxlen=self.span)
 
     def push(self, frame: Frame, seconds: float) -> ClipWindow | None:
         """Take the next frame, (H, W, 3) uint8, which is not kept; return the window that it completes."""
@@ -133,15 +118,18 @@ class SlidingWindow:
         return None
 
     def _window(self, chosen: list[int]) -> ClipWindow:
-        crops = [self._held[index][1] for index in chosen]
-        clip = np.empty((len(crops), 3, *common_size(crops)), np.float32)
-        self._preprocessing.to_float(
-            crops, clip, channel_order=self.channel_order, num_threads=self._num_threads
-        )
+        clip = self._to_clip([self._held[index][1] for index in chosen])
         first, last = self._held[0][0], self._held[-1][0]
         # The duration of the last frame is unknown before the next one: the mean of the others is used.
         lasting = (last - first) / (len(self._held) - 1) if len(self._held) > 1 else self.frame_seconds
         return ClipWindow(first, last + lasting, clip)
+
+    def _to_clip(self, crops: list[Frame]) -> NDArray[np.float32]:
+        clip = np.empty((len(crops), 3, *common_size(crops)), np.float32)
+        self._preprocessing.to_float(
+            crops, clip, channel_order=self.channel_order, num_threads=self._num_threads
+        )
+        return clip
 
 
 def iter_windows(
