@@ -71,7 +71,7 @@ class TimedWindow(SlidingWindow):
             ready = self._clip(self._start, self._start + self._length)
             passed = (seconds + _SLACK - self._start - self._length) // self._hop
             self._start += (passed + 1) * self._hop
-        # No window needs more than the last `_length` seconds, and the frame from before them, which is on the
+        # No window needs more than the last `_length` seconds, and the frame before them, which is on the
         # screen until the next one comes.
         while len(self._held) > 1 and self._held[1][0] <= seconds - self._length + _SLACK:
             self._held.popleft()
