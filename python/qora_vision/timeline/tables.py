@@ -23,5 +23,7 @@ def write_csv(tracks: Sequence[Track]) -> str:
         for segment in track.segments:
             times = f"{segment.start:.3f}", f"{segment.end:.3f}"
             score = f"{segment.score:.4f}"
-            writer.writerow([track.source, *times, segment.label, score, len(segment.scores)])
+            # Readers of CSV refuse the NUL character, and so does the writer of Python 3.10.
+            source, label = (name.replace("\0", " ") for name in (track.source, segment.label))
+            writer.writerow([source, *times, label, score, len(segment.scores)])
     return text.getvalue()
