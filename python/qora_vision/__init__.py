@@ -25,12 +25,13 @@ from qora_vision.tasks.classify import VideoClassifier
 from qora_vision.tasks.compare import ClipComparison, Comparison, class_order, compare
 from qora_vision.tasks.convert import convert
 from qora_vision.tasks.embed import Encoder
-from qora_vision.tasks.export import TIMELINE_FORMATS, format_tracks, make_track, write_tracks
+from qora_vision.tasks.export import format_tracks, make_track, write_tracks
 from qora_vision.tasks.frames import SamplingRule
 from qora_vision.tasks.load import list_models, load
 from qora_vision.tasks.prediction import Prediction, Window
 from qora_vision.tasks.segments import join_windows
 from qora_vision.tasks.stream import stream
+from qora_vision.timeline.formats import FORMATS as TIMELINE_FORMATS
 from qora_vision.timeline.segment import Segment
 from qora_vision.timeline.track import Track
 from qora_vision.video.decoders.survey import DecoderReport, list_decoders

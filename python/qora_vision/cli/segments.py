@@ -125,7 +125,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show or write the segments of every source; go on after one that fails."""
     form = _format(arguments)
-    several = form in ("csv", "otio", "boris")
+    several = form != TABLE and qora_vision.TIMELINE_FORMATS[form].several
     to_folder = arguments.output is not None and arguments.output.is_dir()
     if form != TABLE and not several and len(arguments.sources) > 1 and not to_folder:
         raise UsageError(f"a file of {form} holds one video: give -o an existing folder, or one SOURCE")

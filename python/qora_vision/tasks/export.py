@@ -13,8 +13,6 @@ from qora_vision.timeline.segment import Segment
 from qora_vision.timeline.track import Track
 from qora_vision.video import as_frames
 
-TIMELINE_FORMATS = tuple(FORMATS)
-
 
 def make_track(
     source: str | PathLike[str], segments: Iterable[Segment], *, fps: float | None = None

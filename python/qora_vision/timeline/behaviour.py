@@ -65,7 +65,7 @@ def _observation(track: Track, codes: Mapping[str, str]) -> dict[str, Any]:
             events.append([round(time, 3), "", code, "", note, round(time * track.rate)])
     # Of events at one time, those that end come first: BORIS pairs the starts and stops of a behaviour.
     events.sort(key=lambda event: (event[0], bool(event[4])))
-    path = str(Path(track.source).absolute()) if "://" not in track.source else track.source
+    path = track.location
     return {
         "file": {"1": [path], **{str(player): [] for player in range(2, 9)}},
         "type": "MEDIA",
@@ -111,12 +111,11 @@ def write_eaf(track: Track) -> str:
         },
     )
     header = ElementTree.SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
-    url = track.source if "://" in track.source else Path(track.source).absolute().as_uri()
     ElementTree.SubElement(
         header,
         "MEDIA_DESCRIPTOR",
         {
-            "MEDIA_URL": url,
+            "MEDIA_URL": track.url,
             "RELATIVE_MEDIA_URL": f"./{one_line(track.name)}",
             "MIME_TYPE": _mime_type(track.name),
         },

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from qora_vision.timeline.segment import Segment
@@ -94,7 +93,7 @@ def _clip(track: Track, length: float, segment: Segment) -> dict[str, Any]:
         "metadata": {},
         "available_range": _range(0, max(last, round(length * track.rate)), track.rate),
         "available_image_bounds": None,
-        "target_url": _url(track.source),
+        "target_url": track.url,
     }
     return {
         "OTIO_SCHEMA": "Clip.2",
@@ -125,7 +124,3 @@ def _frames(segment: Segment, rate: float) -> tuple[int, int]:
 def _time_code(frame: int, base: int) -> str:
     seconds, rest = divmod(frame, base)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{rest:02}"
-
-
-def _url(source: str) -> str:
-    return source if "://" in source else Path(source).absolute().as_uri()

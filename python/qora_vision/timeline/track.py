@@ -63,6 +63,16 @@ class Track:
         return Path(self.source).name or self.source
 
     @property
+    def location(self) -> str:
+        """The absolute path, or the address."""
+        return self.source if "://" in self.source else str(Path(self.source).absolute())
+
+    @property
+    def url(self) -> str:
+        """The location as a URL."""
+        return self.source if "://" in self.source else Path(self.source).absolute().as_uri()
+
+    @property
     def rate(self) -> float:
         """Frames per second to count with."""
         return self.fps or _USUAL_FPS
