@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from qora_vision.errors import VideoError
+from qora_vision.video.placed import PlacedReader
 from qora_vision.video.spool import Spool
 
 _SILENCE_SECONDS = 30.0
@@ -64,34 +65,19 @@ class Origin:
             return file.read(count)
 
 
-class _Window(io.RawIOBase):
-    """A file object with its own position in a shared file; closing it does not close the file."""
+class _Window(PlacedReader):
+    """What a shared file holds from some position on."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
-        self._file, self._start, self._place = file, start, 0
+        super().__init__()
+        self._file, self._start = file, start
 
-    def readable(self) -> bool:
-        return True
+    def _length(self) -> int:
+        return self._file.seek(0, os.SEEK_END) - self._start
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_CUR:
-            offset += self._place
-        elif whence == os.SEEK_END:
-            offset += self._file.seek(0, os.SEEK_END) - self._start
-        self._place = max(0, offset)
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        self._file.seek(self._start + self._place)
-        data = self._file.read(size)
-        self._place += len(data)
-        return data
+    def _bytes_at(self, place: int, size: int) -> bytes:
+        self._file.seek(self._start + place)
+        return self._file.read(size)
 
 
 def is_video_object(source: object) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from qora_vision.errors import VideoError
+from qora_vision.video.placed import PlacedReader
 
 # What comes through a pipe or from an address and is larger than this is taken for endless.
 LARGEST_SPOOL = 8 << 30
@@ -117,37 +116,21 @@ class Spool:
         return cast(BinaryIO, _Pass(self))
 
 
-class _Pass(io.RawIOBase):
+class _Pass(PlacedReader):
     """One reader of a spool."""
 
     def __init__(self, spool: Spool) -> None:
-        self._spool, self._place = spool, 0
-
-    def readable(self) -> bool:
-        return True
+        super().__init__()
+        self._spool = spool
 
     def seekable(self) -> bool:
         return not self._spool.sequential
 
-    def tell(self) -> int:
-        return self._place
+    def _length(self) -> int:
+        return self._spool.fill()
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_CUR:
-            offset += self._place
-        elif whence == os.SEEK_END:
-            offset += self._spool.fill()
-        elif whence != os.SEEK_SET:
-            raise ValueError(f"whence {whence} is not supported")
-        self._place = max(0, offset)
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0:
-            size = self._spool.fill() - self._place
-        data = self._spool.read(self._place, size)
-        self._place += len(data)
-        return data
+    def _bytes_at(self, place: int, size: int) -> bytes:
+        return self._spool.read(place, self._spool.fill() - place if size < 0 else size)
 
 
 def _is_streamed(head: bytes) -> bool:
