@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bindings.h"
+#include "core/cpus.h"
 #include "core/parallel.h"
 
 namespace py = pybind11;
@@ -8,6 +9,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.doc() = "Native kernels of qora_vision. Use qora_vision.engine.ops: it documents and checks arguments.";
     m.def("num_threads", &qora::num_threads);
+    m.def("quota_cpus", &qora::quota_cpus, py::arg("root") = "");
     m.def("set_num_threads", &qora::set_num_threads, py::arg("n"));
     m.def("uses_openmp", &qora::uses_openmp);
     qora::bind_isas(m);

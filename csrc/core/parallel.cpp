@@ -7,13 +7,10 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
-#include <thread>
 
+#include "core/cpus.h"
 #include "core/views.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if !defined(_OPENMP)
 #include "core/thread_pool.h"
 #endif
@@ -22,14 +19,6 @@ namespace qora {
 namespace {
 
 constexpr int kMaxThreads = 4096;
-
-int usable_cpus() {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 int initial_num_threads() {
     for (const char* variable : {"QORA_VISION_NUM_THREADS", "OMP_NUM_THREADS"}) {

@@ -14,7 +14,7 @@ void parallel_for(int64_t count, int64_t grain, int num_threads,
                   const std::function<void(int64_t begin, int64_t end)>& body);
 
 // Threads that parallel_for uses for num_threads = 0: set_num_threads, else QORA_VISION_NUM_THREADS, else
-// OMP_NUM_THREADS, else the CPUs this process may run on.
+// OMP_NUM_THREADS, else usable_cpus().
 int num_threads();
 
 // The largest number of threads that parallel_for uses for a num_threads argument.
